@@ -1,0 +1,53 @@
+"""The mathematics of Elicit: answers, soft labels, pools, releases. Standard library and numpy only."""
+
+from __future__ import annotations
+
+from elicit.labels.aggregation import MeanPool
+from elicit.labels.categories import CategorySet
+from elicit.labels.consistency import RULE_VERSION, RepeatComparison, Verdict, compare, judge
+from elicit.labels.elicited import AnswerRules, Contradiction, Elicited, check
+from elicit.labels.errors import Refusal
+from elicit.labels.release_files import (
+    JSON,
+    ReadRelease,
+    Recipe,
+    ReleasedResponse,
+    read_release,
+    write_release,
+    zip_release,
+)
+from elicit.labels.simplex import check_simplex, entropy, hellinger, js, kl, normalise, total_variation
+from elicit.labels.varieties import Answers, Depth, LabelVariety, Redistribution
+
+__all__ = [
+    "JSON",
+    "RULE_VERSION",
+    "AnswerRules",
+    "Answers",
+    "CategorySet",
+    "Contradiction",
+    "Depth",
+    "Elicited",
+    "LabelVariety",
+    "MeanPool",
+    "ReadRelease",
+    "Recipe",
+    "Redistribution",
+    "Refusal",
+    "ReleasedResponse",
+    "RepeatComparison",
+    "Verdict",
+    "check",
+    "check_simplex",
+    "compare",
+    "entropy",
+    "hellinger",
+    "js",
+    "judge",
+    "kl",
+    "normalise",
+    "read_release",
+    "total_variation",
+    "write_release",
+    "zip_release",
+]
