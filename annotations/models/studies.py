@@ -1,0 +1,197 @@
+"""A study: a protocol on a dataset, and the places that it has for annotators."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import F, Q
+
+from annotations.models.stimuli import Dataset, Image
+from annotations.questionnaire import validate_questionnaire
+
+
+class StudyStatus(models.TextChoices):
+    DRAFT = "draft", "draft"
+    LIVE = "live", "live"
+    PAUSED = "paused", "paused"
+    CLOSED = "closed", "closed"
+
+
+class Framing(models.TextChoices):
+    OTHERS = "others", "what 100 people would say"
+    SELF = "self", "what the annotator sees"
+
+
+class Study(models.Model):
+    """The settings are free while the study is a draft and fixed from its launch on."""
+
+    name = models.CharField(max_length=120)
+    slug = models.SlugField(unique=True, help_text="Part of the link that annotators open.")
+    dataset = models.ForeignKey(Dataset, on_delete=models.PROTECT, related_name="studies")
+    preset = models.CharField(max_length=60, blank=True, default="", editable=False)
+    status = models.CharField(max_length=6, choices=StudyStatus, default=StudyStatus.DRAFT, editable=False)
+
+    labels_per_image = models.PositiveSmallIntegerField(
+        "labels per image (K)", default=6, validators=[MinValueValidator(1), MaxValueValidator(1000)]
+    )
+    images_per_session = models.PositiveSmallIntegerField(
+        default=25, validators=[MinValueValidator(1), MaxValueValidator(500)]
+    )
+    repeats_per_session = models.PositiveSmallIntegerField(
+        default=2,
+        validators=[MaxValueValidator(50)],
+        help_text="Images shown a second time at the end, to see how far an annotator agrees with themselves.",
+    )
+    image_scale = models.PositiveSmallIntegerField(
+        default=5,
+        validators=[MinValueValidator(1), MaxValueValidator(10)],
+        help_text="How many times their size the images are shown.",
+    )
+    shuffle_categories = models.BooleanField(
+        default=True, help_text="Draw an order of the categories for each annotator and record it."
+    )
+    framing = models.CharField(max_length=6, choices=Framing, default=Framing.OTHERS)
+    most_named = models.PositiveSmallIntegerField(
+        "most categories named",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="Empty: as many as the annotator likes.",
+    )
+    sum_limit = models.PositiveSmallIntegerField(
+        "limit on the sum of percentages",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(100)],
+        help_text="100 forbids answers that add up to more; empty allows them.",
+    )
+    ask_impossible = models.BooleanField("ask for impossible categories", default=True)
+    repeat_distance = models.FloatField(
+        "most distance between repeats",
+        default=0.3,
+        validators=[MinValueValidator(0), MaxValueValidator(1)],
+        help_text="A session is called inconsistent when its repeats differ from their first answers by more than "
+        "this, as mean total variation (0 the same, 1 nothing in common).",
+    )
+    idle_minutes = models.PositiveIntegerField(
+        default=60,
+        validators=[MinValueValidator(1)],
+        help_text="After this long without a sign, a session's place goes to somebody else.",
+    )
+    instructions = models.TextField(blank=True, default="", help_text="Markdown.")
+    time_estimate = models.CharField(max_length=80, blank=True, default="")
+    pay_note = models.CharField(max_length=200, blank=True, default="")
+    questionnaire = models.JSONField(blank=True, default=list, validators=[validate_questionnaire])
+    completion_code = models.CharField(
+        max_length=40, blank=True, default="", help_text="Shown at the end, for the recruiting platform."
+    )
+
+    created_at = models.DateTimeField(auto_now_add=True)
+    launched_at = models.DateTimeField(null=True, blank=True, editable=False)
+    closed_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        verbose_name_plural = "studies"
+        ordering = ("-created_at",)
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(labels_per_image__gte=1), name="study_k_at_least_1"),
+            models.CheckConstraint(condition=Q(images_per_session__gte=1), name="study_session_has_images"),
+            models.CheckConstraint(
+                condition=Q(repeats_per_session__lte=F("images_per_session")),
+                name="study_repeats_fit_session",
+            ),
+            models.CheckConstraint(condition=Q(image_scale__range=(1, 10)), name="study_image_scale_1_to_10"),
+            models.CheckConstraint(
+                condition=Q(sum_limit__isnull=True) | Q(sum_limit__gte=100),
+                name="study_sum_limit_at_least_100",
+            ),
+            models.CheckConstraint(
+                condition=Q(repeat_distance__gte=0, repeat_distance__lte=1),
+                name="study_repeat_distance_0_to_1",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Consent(models.Model):
+    """The words that annotators agree to. Never edited: a change is a new version."""
+
+    study = models.ForeignKey(Study, on_delete=models.CASCADE, related_name="consents")
+    version = models.PositiveSmallIntegerField()
+    title = models.CharField(max_length=120, default="Before you begin")
+    text = models.TextField(help_text="Markdown.")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ("study", "-version")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["study", "version"], name="consent_version_once_per_study")
+        ]
+
+    def __str__(self) -> str:
+        return f"version {self.version}"
+
+
+class Batch(models.Model):
+    """Images that one session shows together."""
+
+    study = models.ForeignKey(Study, on_delete=models.CASCADE, related_name="batches")
+    number = models.PositiveIntegerField()
+
+    class Meta:
+        verbose_name_plural = "batches"
+        ordering = ("study", "number")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["study", "number"], name="batch_number_once_per_study")
+        ]
+
+    def __str__(self) -> str:
+        return f"batch {self.number}"
+
+
+class StudyImage(models.Model):
+    """An image's membership in a study, in one batch."""
+
+    study = models.ForeignKey(Study, on_delete=models.CASCADE, related_name="study_images")
+    batch = models.ForeignKey(Batch, on_delete=models.CASCADE, related_name="study_images")
+    image = models.ForeignKey(Image, on_delete=models.PROTECT, related_name="study_images")
+
+    class Meta:
+        ordering = ("batch", "pk")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["study", "image"], name="image_once_per_study"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.batch_id}/{self.image_id}"
+
+
+class Place(models.Model):
+    """Room for one session on one batch. A batch has K of them, made at launch, so that no image can get K+1 labels:
+    there is nothing to count, and nothing to race for but the row itself."""
+
+    study = models.ForeignKey(Study, on_delete=models.CASCADE, related_name="places")
+    batch = models.ForeignKey(Batch, on_delete=models.CASCADE, related_name="places")
+    number = models.PositiveSmallIntegerField(help_text="1..K")
+    rank = models.PositiveIntegerField(help_text="Drawn at random at launch: the order within one number.")
+    session = models.OneToOneField(
+        "annotations.Session", on_delete=models.SET_NULL, null=True, blank=True, related_name="place"
+    )
+
+    class Meta:
+        ordering = ("study", "number", "rank")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["batch", "number"], name="place_number_once_per_batch"),
+            models.CheckConstraint(condition=Q(number__gte=1), name="place_number_from_1"),
+        ]
+        indexes: ClassVar = [
+            # The next free place: least filled first, then at random.
+            models.Index(fields=["study", "number", "rank"], condition=Q(session__isnull=True), name="place_free")
+        ]
+
+    def __str__(self) -> str:
+        return f"place {self.number} on batch {self.batch_id}"

@@ -1,0 +1,190 @@
+"""Make a study, choose its images, and move it from draft to live, paused and closed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.utils import timezone
+from django.utils.text import slugify
+
+from annotations import selectors
+from annotations.assignment import draw_ranks, make_batches
+from annotations.errors import refuse
+from annotations.models import Batch, Consent, Dataset, Place, Study, StudyImage, StudyStatus
+from annotations.presets import Preset
+
+
+@transaction.atomic
+def create_study(
+    *, name: str, dataset: Dataset, preset: Preset, slug: str = "", overrides: dict[str, Any] | None = None
+) -> Study:
+    """A draft with the preset's settings and consent text.
+
+    Raises:
+        ValidationError: a setting is out of its range, or the slug is taken.
+    """
+    settings = {**preset.settings, **(overrides or {})}
+    study = Study(name=name, slug=slug or free_slug(name), dataset=dataset, preset=preset.name, **settings)
+    study.full_clean()
+    study.save()
+    add_consent(study, preset.consent)
+    return study
+
+
+def free_slug(name: str) -> str:
+    """A slug for the name that no study has."""
+    base = slugify(name)[:40] or "study"
+    taken = set(Study.objects.filter(slug__startswith=base).values_list("slug", flat=True))
+    return next(
+        slug
+        for number in range(1, len(taken) + 2)
+        if (slug := base if number == 1 else f"{base}-{number}") not in taken
+    )
+
+
+def add_consent(study: Study, text: str, title: str = "Before you begin") -> Consent:
+    """A new version of the consent text. Earlier versions stay with the sessions that agreed to them."""
+    latest = selectors.current_consent(study)
+    if latest and latest.text == text and latest.title == title:
+        return latest
+    return Consent.objects.create(study=study, version=latest.version + 1 if latest else 1, title=title, text=text)
+
+
+@transaction.atomic
+def choose_images(study: Study, indices: Iterable[int] | None, rng: np.random.Generator) -> int:
+    """Deal the dataset's images with these indices (None: all) at random into batches. Replaces an earlier choice.
+
+    Returns:
+        The number of images.
+
+    Raises:
+        AnnotationError: the study is launched.
+        ValidationError: an index that the dataset does not have.
+    """
+    chosen = images_of(study.dataset) if indices is None else list(indices)
+    batches = make_batches(chosen, study.images_per_session, rng)
+    return choose_batches(study, batches)
+
+
+@transaction.atomic
+def choose_batches(study: Study, batches: Sequence[Sequence[int]]) -> int:
+    """Take batches of image indices as they are given, as a published study lists them. Returns and raises as
+    `choose_images`."""
+    if study.status != StudyStatus.DRAFT:
+        raise refuse("settings_frozen")
+    images = known_images(study.dataset, batches)
+    study.batches.all().delete()
+    made = Batch.objects.bulk_create(Batch(study=study, number=number) for number in range(len(batches)))
+    StudyImage.objects.bulk_create(
+        (
+            StudyImage(study=study, batch=batch, image_id=images[index])
+            for batch, indices in zip(made, batches, strict=True)
+            for index in indices
+        ),
+        batch_size=1000,
+    )
+    return sum(map(len, batches))
+
+
+def parse_batches(text: str) -> list[list[int]]:
+    """Batches of image indices from JSON: an object (batch number -> indices) or a list of lists.
+
+    Raises:
+        ValidationError: it is anything else.
+    """
+    try:
+        data = json.loads(text)
+        batches = [data[key] for key in sorted(data, key=_number_first)] if isinstance(data, dict) else data
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and thousands of brackets
+        raise ValidationError(f"The batches are not JSON: {error}.") from error
+    if not isinstance(batches, list) or not all(
+        isinstance(batch, list) and all(type(index) is int for index in batch) for batch in batches
+    ):
+        raise ValidationError("Batches are lists of image indices (whole numbers).")
+    return batches
+
+
+def _number_first(key: str) -> tuple[int, str]:
+    return (int(key) if key.isdecimal() else 0, key)
+
+
+def known_images(dataset: Dataset, batches: Sequence[Sequence[int]]) -> dict[int, int]:
+    """Primary keys of the dataset's images by index.
+
+    Raises:
+        ValidationError: an index that it does not have, or that is named twice; an empty batch.
+    """
+    images = dict(dataset.images.values_list("index", "pk"))
+    flat = [index for batch in batches for index in batch]
+    if missing := sorted({index for index in flat if index not in images}):
+        raise ValidationError(f"The dataset has no image {', '.join(map(str, missing[:5]))}.")
+    if len(set(flat)) < len(flat):
+        raise ValidationError("An image is named twice.")
+    if empty := [number for number, batch in enumerate(batches) if not batch]:
+        raise ValidationError(f"Batch {empty[0]} is empty.")
+    return images
+
+
+@transaction.atomic
+def launch(study_id: int, rng: np.random.Generator) -> Study:
+    """Make the K places of every batch and open the study.
+
+    Raises:
+        AnnotationError: it is no draft, or something is missing (`launch_refused`, saying what).
+    """
+    study = _locked(study_id, StudyStatus.DRAFT)
+    if problems := selectors.launch_problems(study):
+        raise refuse("launch_refused", " ".join(problems))
+    batches = list(study.batches.values_list("pk", flat=True))
+    for number in range(1, study.labels_per_image + 1):
+        ranks = draw_ranks(len(batches), rng)
+        Place.objects.bulk_create(
+            (
+                Place(study=study, batch_id=batch, number=number, rank=rank)
+                for batch, rank in zip(batches, ranks, strict=True)
+            ),
+            batch_size=1000,
+        )
+    return _move(study, StudyStatus.LIVE, launched_at=timezone.now())
+
+
+@transaction.atomic
+def pause(study_id: int) -> Study:
+    """Take no new sessions; those under way may finish."""
+    return _move(_locked(study_id, StudyStatus.LIVE), StudyStatus.PAUSED)
+
+
+@transaction.atomic
+def resume(study_id: int) -> Study:
+    return _move(_locked(study_id, StudyStatus.PAUSED), StudyStatus.LIVE)
+
+
+@transaction.atomic
+def close(study_id: int) -> Study:
+    """End the study for good; sessions under way may finish."""
+    return _move(_locked(study_id, StudyStatus.LIVE, StudyStatus.PAUSED), StudyStatus.CLOSED, closed_at=timezone.now())
+
+
+def _locked(study_id: int, *allowed: StudyStatus) -> Study:
+    study = Study.objects.select_for_update(of=("self",)).select_related("dataset").get(pk=study_id)
+    if study.status not in allowed:
+        raise refuse("wrong_status", f"The study is {study.get_status_display()}.")
+    return study
+
+
+def _move(study: Study, status: StudyStatus, **times: Any) -> Study:
+    study.status = status
+    for name, value in times.items():
+        setattr(study, name, value)
+    study.save(update_fields=["status", *times])
+    return study
+
+
+def images_of(dataset: Dataset, count: int | None = None) -> list[int]:
+    """The first `count` image indices of a dataset; all of them for None."""
+    return list(dataset.images.order_by("index").values_list("index", flat=True)[:count])

@@ -1,0 +1,228 @@
+"""Django settings. Everything that differs between machines comes from the environment (see `.env.example`)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import django
+import django_stubs_ext
+from django.core.exceptions import ImproperlyConfigured
+
+from elicit import env
+
+# Lets `ModelAdmin[Study]` and the like be written where Django itself has no generics yet.
+django_stubs_ext.monkeypatch()
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+FRONTEND = BASE_DIR / "frontend"
+# Everything that this installation writes: database, images, releases, broker folder, secret key.
+VAR = Path(os.environ.get("ELICIT_VAR", BASE_DIR / "var")).resolve()
+try:
+    VAR.mkdir(parents=True, exist_ok=True)
+except OSError as error:
+    raise ImproperlyConfigured(f"ELICIT_VAR: {VAR} cannot be made ({error.strerror}).") from error
+
+DEBUG = env.flag("ELICIT_DEBUG")
+SECRET_KEY = env.secret_key(VAR)
+PUBLIC_URL = env.text("ELICIT_PUBLIC_URL").rstrip("/")
+_public = urlsplit(PUBLIC_URL)
+ALLOWED_HOSTS = [*env.words("ELICIT_ALLOWED_HOSTS", _public.hostname or ""), "localhost", "127.0.0.1", "[::1]"]
+CSRF_TRUSTED_ORIGINS = env.words("ELICIT_CSRF_TRUSTED_ORIGINS", PUBLIC_URL)
+
+INSTALLED_APPS = [
+    "elicit",
+    "jobs",
+    "annotations",
+    "exports",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_spectacular",
+    "knox",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "elicit.middleware.ContentSecurityPolicy",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "elicit.urls"
+WSGI_APPLICATION = "elicit.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [FRONTEND / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+DATABASES = {"default": env.database(VAR)}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_I18N = True
+USE_TZ = True
+
+LOGIN_URL = "admin:login"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+
+# --- Files
+
+
+def _front_end_version() -> str:
+    """A hash of the front end's content: static files live under it and are cached for ever."""
+    digest = hashlib.sha256(django.__version__.encode())
+    for path in sorted((FRONTEND / "static").rglob("*")):
+        if path.is_file():
+            digest.update(path.relative_to(FRONTEND).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+STATIC_URL = f"static/{_front_end_version()}/"
+STATIC_ROOT = Path(os.environ.get("ELICIT_STATIC_ROOT", VAR / "static"))
+STATICFILES_DIRS = [FRONTEND / "static"]
+MEDIA_ROOT = VAR / "media"
+# Releases are private: only the download view reads them, never a web server's file root.
+RELEASES_ROOT = VAR / "releases"
+DOWNLOADS = VAR / "downloads"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    # Files are named by their content, so writing one again may replace it.
+    "images": {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"location": VAR / "images", "allow_overwrite": True},
+    },
+}
+FILE_UPLOAD_MAX_MEMORY_SIZE = 1 << 20
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1 << 20
+
+
+def WHITENOISE_IMMUTABLE_FILE_TEST(path: str, url: str) -> bool:
+    """Every static URL carries the version of the whole front end, so each may be cached for ever."""
+    return True
+
+
+# --- Web security
+
+_https = _public.scheme == "https"
+SECURE_SSL_REDIRECT = _https
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _https else None
+SECURE_HSTS_SECONDS = 31_536_000 if _https else 0
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+SECURE_REFERRER_POLICY = "same-origin"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https
+CSRF_COOKIE_HTTPONLY = True
+X_FRAME_OPTIONS = "DENY"
+
+# --- API
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "knox.auth.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["elicit.api.StrictJSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "elicit.api.handle_exception",
+}
+REST_KNOX = {
+    "TOKEN_TTL": timedelta(days=180),
+    "AUTH_HEADER_PREFIX": "Token",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Elicit",
+    "DESCRIPTION": "Send responses from the annotator's screen; list and download releases.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "COMPONENT_SPLIT_REQUEST": True,
+}
+
+# --- Celery: the job row is the queue, the message is only the bell
+
+# Without a broker to install messages are files; the host stands there only because kombu asks for one.
+CELERY_BROKER_URL = env.text("ELICIT_BROKER_URL", "filesystem://localhost")
+if CELERY_BROKER_URL.startswith("filesystem:"):
+    _queue = VAR / "queue"
+    for _folder in ("messages", "control", "processed"):
+        (_queue / _folder).mkdir(parents=True, exist_ok=True)
+    CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, object] = {
+        "data_folder_in": str(_queue / "messages"),
+        "data_folder_out": str(_queue / "messages"),
+        "control_folder": str(_queue / "control"),
+        "processed_folder": str(_queue / "processed"),
+        "polling_interval": 0.2,
+    }
+else:
+    # Longer than any job's lease: Redis must not hand a message out again while its job still runs.
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
+        "visibility_timeout": 3600,
+        "unacked_restore_interval": 5,
+        "unacked_restore_throttle": 1,
+        # Somebody waits for the page that rings: one try, and not for long. The sweep makes up for it.
+        "max_retries": 0,
+        "socket_connect_timeout": 2,
+        "socket_timeout": 5,
+    }
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TIMEZONE = TIME_ZONE
+# How long a worker may be silent before its job goes to another, and how long a message may be on its way.
+JOB_LEASE_SECONDS = env.number("ELICIT_JOB_LEASE_SECONDS", 90)
+JOB_PATIENCE_SECONDS = env.number("ELICIT_JOB_PATIENCE_SECONDS", 10)
+JOB_SWEEP_SECONDS = env.number("ELICIT_JOB_SWEEP_SECONDS", 15)
+ABANDONED_SWEEP_SECONDS = env.number("ELICIT_ABANDONED_SWEEP_SECONDS", 60)
+CELERY_BEAT_SCHEDULE = {
+    "ring for jobs whose message was lost": {
+        "task": "jobs.sweep",
+        "schedule": JOB_SWEEP_SECONDS,
+        "options": {"expires": JOB_SWEEP_SECONDS},
+    },
+    "give back the places of abandoned sessions": {
+        "task": "annotations.give_back_places",
+        "schedule": ABANDONED_SWEEP_SECONDS,
+        "options": {"expires": ABANDONED_SWEEP_SECONDS},
+    },
+}
+CELERY_BEAT_SCHEDULE_FILENAME = str(VAR / "beat-schedule")
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": env.text("ELICIT_LOG_LEVEL", "INFO")},
+    # A refused answer is part of the protocol, not news.
+    "loggers": {"django.request": {"level": "ERROR"}},
+}

@@ -1,0 +1,95 @@
+"""Releases over the API, for scripts. `Authorization: Token KEY`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpResponseBase
+from django.shortcuts import get_object_or_404
+from django.urls import reverse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_field
+from rest_framework import permissions, serializers
+from rest_framework.generics import ListAPIView
+from rest_framework.pagination import LimitOffsetPagination
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from exports import selectors
+from exports.downloads import file_response
+from exports.models import Release
+
+
+class MayReadReleases(permissions.BasePermission):
+    """Researchers: whoever has the permission to view releases."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        return request.user.has_perm("exports.view_release")
+
+
+class FileOut(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    bytes = serializers.IntegerField()
+    sha256 = serializers.CharField()
+    url = serializers.CharField()
+
+
+class ReleaseOut(serializers.Serializer[Release]):
+    study = serializers.CharField(source="study.slug")
+    version = serializers.IntegerField()
+    digest = serializers.CharField(help_text="Hash over the hashes of all files: the release's identity.")
+    recipe = serializers.DictField()
+    ready_at = serializers.DateTimeField()
+    counts = serializers.DictField(source="manifest.counts")
+    files = serializers.SerializerMethodField()
+
+    @extend_schema_field(FileOut(many=True))
+    def get_files(self, release: Release) -> list[dict[str, Any]]:
+        whole = {"bytes": release.zip_bytes, "sha256": release.zip_sha256}
+        listed = [("release.zip", whole), *sorted(release.manifest["files"].items())]
+        return [
+            {
+                "name": name,
+                "bytes": entry["bytes"],
+                "sha256": entry["sha256"],
+                "url": reverse("release-file-api", args=[release.study.slug, release.version, name]),
+            }
+            for name, entry in listed
+        ]
+
+
+class Pages(LimitOffsetPagination):
+    default_limit = 50
+    max_limit = 500
+
+
+class ReleasesApi(ListAPIView[Release]):
+    """The releases that are ready, newest first."""
+
+    permission_classes = (MayReadReleases,)
+    serializer_class = ReleaseOut
+    pagination_class = Pages
+    queryset = selectors.ready_releases()
+
+
+class ReleaseApi(APIView):
+    permission_classes = (MayReadReleases,)
+
+    @extend_schema(operation_id="get_release", responses=ReleaseOut)
+    def get(self, request: Request, study: str, version: int) -> Response:
+        """One release, with its files and their hashes."""
+        return Response(ReleaseOut(_ready(study, version)).data)
+
+
+class ReleaseFileApi(APIView):
+    permission_classes = (MayReadReleases,)
+
+    @extend_schema(operation_id="get_release_file", responses={200: OpenApiResponse(OpenApiTypes.BINARY)})
+    def get(self, request: Request, study: str, version: int, name: str) -> HttpResponseBase:
+        """One file of a release; `release.zip` is all of it. Send the ETag back to learn whether you have it."""
+        return file_response(request, _ready(study, version), name)
+
+
+def _ready(study: str, version: int) -> Release:
+    return get_object_or_404(selectors.ready_releases(), study__slug=study, version=version)

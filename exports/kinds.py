@@ -1,0 +1,5 @@
+"""The name of this app's background work."""
+
+from __future__ import annotations
+
+BUILD_RELEASE = "exports.build_release"

@@ -1,0 +1,46 @@
+"""Releases: immutable, versioned, hashed."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+
+class Release(models.Model):
+    """The soft labels of a study by one recipe, as of the moment that they were asked for.
+
+    It is ready once `ready_at` is set; until then its job tells how far it is, or why it failed.
+    """
+
+    study = models.ForeignKey("annotations.Study", on_delete=models.PROTECT, related_name="releases")
+    version = models.PositiveIntegerField()
+    recipe = models.JSONField()
+    requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+    requested_at = models.DateTimeField()
+    ready_at = models.DateTimeField(null=True)
+    manifest = models.JSONField(default=dict)
+    digest = models.CharField(max_length=64, blank=True, default="")
+    zip_sha256 = models.CharField(max_length=64, blank=True, default="")
+    zip_bytes = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        ordering = ("-requested_at",)
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["study", "version"], name="release_version_once_per_study"),
+            models.CheckConstraint(condition=Q(ready_at__isnull=True) | ~Q(digest=""), name="release_ready_has_digest"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.study} v{self.version}"
+
+    @property
+    def is_ready(self) -> bool:
+        return self.ready_at is not None
+
+    @property
+    def name(self) -> str:
+        """The folder and file name: `study-slug-v3`."""
+        return f"{self.study.slug}-v{self.version}"

@@ -1,0 +1,52 @@
+"""The researcher's pages: the list of releases, one release, its files, and an API token."""
+
+from __future__ import annotations
+
+from django.contrib.auth.decorators import login_required, permission_required
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import get_object_or_404, render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_POST, require_safe
+from knox.models import get_token_model
+
+from exports import selectors
+from exports.downloads import file_response
+
+SEE = permission_required("exports.view_release", raise_exception=True)
+
+
+@never_cache
+@require_safe
+@login_required
+@SEE
+def release_list(request: HttpRequest) -> HttpResponse:
+    rows = [(release, selectors.build_state(release)) for release in selectors.releases()[:500]]
+    return render(request, "releases/list.html", {"rows": rows})
+
+
+@never_cache
+@require_safe
+@login_required
+@SEE
+def release_detail(request: HttpRequest, study: str, version: int) -> HttpResponse:
+    release = get_object_or_404(selectors.releases(), study__slug=study, version=version)
+    state = selectors.build_state(release)
+    return render(request, "releases/detail.html", {"release": release, "state": state})
+
+
+@require_safe
+@login_required
+@SEE
+def release_file(request: HttpRequest, study: str, version: int, name: str) -> HttpResponseBase:
+    release = get_object_or_404(selectors.ready_releases(), study__slug=study, version=version)
+    return file_response(request, release, name)
+
+
+@never_cache
+@require_POST
+@login_required
+@SEE
+def new_token(request: HttpRequest) -> HttpResponse:
+    """Make an API token. It is shown now and never again: only its hash is kept."""
+    _, token = get_token_model().objects.create(request.user)
+    return render(request, "releases/token.html", {"token": token})

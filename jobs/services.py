@@ -1,0 +1,170 @@
+"""Put work into the queue, take it out, finish it. Nothing here knows what the work is."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import partial
+
+from celery import current_app
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import F, Q
+from django.utils import timezone
+from kombu.exceptions import OperationalError as BrokerError
+
+from jobs.models import Job, Status
+
+log = logging.getLogger(__name__)
+
+UNFINISHED = (Status.QUEUED, Status.RUNNING)
+LEASE = timedelta(seconds=settings.JOB_LEASE_SECONDS)
+# A message is on its way for this long before the sweep rings again.
+PATIENCE = timedelta(seconds=settings.JOB_PATIENCE_SECONDS)
+NEVER_RINGS_AT_ONCE = 500
+
+
+class JobLost(Exception):
+    """The lease ran out and another worker has the job: stop, and write nothing more."""
+
+
+def enqueue(kind: str, subject: object, *, delay: timedelta = timedelta()) -> Job:
+    """Queue the work `kind` for `subject`, once: an unfinished twin is returned instead.
+
+    Call it inside the transaction that makes the work necessary: either both are stored or neither. The bell rings
+    when that transaction commits.
+    """
+    try:
+        with transaction.atomic():
+            job = Job.objects.create(kind=kind, subject=str(subject), due_at=timezone.now() + delay)
+    except IntegrityError:
+        twin = Job.objects.filter(kind=kind, subject=str(subject), status__in=UNFINISHED).first()
+        # A twin that has finished since then no longer stands in the way.
+        return twin or enqueue(kind, subject, delay=delay)
+    if not delay:
+        transaction.on_commit(partial(ring, job))
+    return job
+
+
+def ring(job: Job) -> bool:
+    """Send the Celery message. False when the broker is away: the sweep will ring again."""
+    Job.objects.filter(pk=job.pk).update(rung_at=timezone.now())
+    try:
+        current_app.send_task(job.kind, (job.pk,), retry=False)
+    except (BrokerError, OSError) as error:
+        log.warning("The broker did not take the message for %s: %s", job, error)
+        return False
+    return True
+
+
+def claim(pk: int) -> Job | None:
+    """Take a due job for this worker; None if it is not due, finished, or held by another."""
+    now = timezone.now()
+    owner = secrets.token_hex(16)
+    won = Job.objects.filter(_due(now), pk=pk, attempts__lt=F("most_attempts")).update(
+        status=Status.RUNNING, owner=owner, attempts=F("attempts") + 1, lease_until=now + LEASE, error=""
+    )
+    return Job.objects.get(pk=pk) if won else None
+
+
+def report(job: Job, stage: str, done: int = 0, total: int = 0) -> None:
+    """Record progress and extend the lease.
+
+    Raises:
+        JobLost: another worker has taken the job over.
+    """
+    kept = Job.objects.filter(pk=job.pk, owner=job.owner, status=Status.RUNNING).update(
+        stage=stage, done=done, total=total, lease_until=timezone.now() + LEASE
+    )
+    if not kept:
+        raise JobLost(str(job))
+
+
+def finish(job: Job) -> bool:
+    """Mark the job done; False if another worker holds it by now."""
+    return _close(job, Status.DONE, "", timezone.now())
+
+
+def fail(job: Job, error: str) -> bool:
+    """Mark the job failed for good; False if another worker holds it by now."""
+    return _close(job, Status.FAILED, error, timezone.now())
+
+
+def retry_later(job: Job, error: str) -> bool:
+    """Put the job back, twice as late each time; failed for good once its attempts are used up. True if it will be
+    tried again."""
+    if job.attempts >= job.most_attempts:
+        fail(job, error)
+        return False
+    return bool(
+        Job.objects.filter(pk=job.pk, owner=job.owner, status=Status.RUNNING).update(
+            status=Status.QUEUED,
+            error=error,
+            lease_until=None,
+            rung_at=None,
+            due_at=timezone.now() + timedelta(seconds=2**job.attempts),
+        )
+    )
+
+
+def revive(job: Job) -> Job:
+    """Queue a failed job anew, for a person who has mended the cause."""
+    return enqueue(job.kind, job.subject)
+
+
+def sweep() -> int:
+    """Ring for every due job that nobody rang for lately, and close those that died on their last attempt.
+
+    Returns how many it rang for. Safe to run at any time, any number of times, in many processes at once.
+    """
+    now = timezone.now()
+    # One statement: a worker that extends its lease at this moment keeps its job.
+    Job.objects.filter(status=Status.RUNNING, lease_until__lt=now, attempts__gte=F("most_attempts")).update(
+        status=Status.FAILED,
+        error="Its worker stopped each time it was tried.",
+        lease_until=None,
+        finished_at=now,
+    )
+    stale = Q(rung_at__isnull=True) | Q(rung_at__lt=now - PATIENCE)
+    rung = 0
+    for job in Job.objects.filter(_due(now), stale).order_by("due_at")[:NEVER_RINGS_AT_ONCE]:
+        if not ring(job):
+            break
+        rung += 1
+    return rung
+
+
+def run(pk: int, work: Callable[[Job], None], *, retry_on: tuple[type[Exception], ...]) -> None:
+    """Do the job `pk` once: claim it, call `work`, and close it.
+
+    Errors of the types in `retry_on` put it back; any other is a defect: it is recorded on the row for the curator,
+    then raised for the log.
+    """
+    job = claim(pk)
+    if job is None:
+        return
+    try:
+        work(job)
+    except JobLost:
+        log.warning("%s was taken over by another worker", job)
+    except retry_on as error:
+        retry_later(job, f"{type(error).__name__}: {error}")
+    except Exception as error:
+        fail(job, f"{type(error).__name__}: {error}")
+        raise
+    else:
+        finish(job)
+
+
+def _due(now: datetime) -> Q:
+    return Q(status=Status.QUEUED, due_at__lte=now) | Q(status=Status.RUNNING, lease_until__lt=now)
+
+
+def _close(job: Job, status: Status, error: str, now: datetime) -> bool:
+    return bool(
+        Job.objects.filter(pk=job.pk, owner=job.owner, status=Status.RUNNING).update(
+            status=status, error=error, lease_until=None, finished_at=now
+        )
+    )
