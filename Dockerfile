@@ -1,0 +1,23 @@
+# One image for the site, its workers and its clock; docker-compose.yml says which command each runs.
+FROM python:3.11-slim
+
+ENV PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    ELICIT_VAR=/var/lib/elicit \
+    ELICIT_STATIC_ROOT=/srv/static
+
+RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /srv/elicit --shell /usr/sbin/nologin elicit \
+    && install --directory --owner elicit --group elicit /var/lib/elicit
+
+WORKDIR /srv/elicit
+COPY requirements/base.txt requirements/base.txt
+RUN pip install --no-cache-dir --require-hashes -r requirements/base.txt
+COPY . .
+
+# Outside ELICIT_VAR: a volume there would go on showing the files of the first image that it met.
+RUN ELICIT_SECRET_KEY=for-this-command-only ELICIT_VAR=/tmp/build python manage.py collectstatic --noinput \
+    && rm -r /tmp/build
+
+USER elicit
+EXPOSE 8000
+CMD ["gunicorn", "elicit.wsgi", "--bind", "0.0.0.0:8000", "--worker-class", "gthread", "--workers", "2", "--threads", "4", "--no-control-socket", "--access-logfile", "-"]
