@@ -26,6 +26,9 @@ try:
 except OSError as error:
     raise ImproperlyConfigured(f"ELICIT_VAR: {VAR} cannot be made ({error.strerror}).") from error
 
+# `manage.py run` asks for this much room on the disk before it begins.
+LEAST_FREE_MB = int(env.number("ELICIT_LEAST_FREE_MB", 300))
+
 DEBUG = env.flag("ELICIT_DEBUG")
 SECRET_KEY = env.secret_key(VAR)
 PUBLIC_URL = env.text("ELICIT_PUBLIC_URL").rstrip("/")

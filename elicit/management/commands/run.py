@@ -29,7 +29,6 @@ from django.db import DatabaseError
 
 from annotations.models import Dataset, Study
 
-LEAST_FREE_BYTES = 300 << 20
 CURATOR = "curator"
 STARTS_WITHIN = 60.0
 STOPS_WITHIN = 15.0
@@ -113,10 +112,10 @@ def _refuse_taken_port(host: str, port: int) -> None:
 
 
 def _refuse_full_disk(folder: Path) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < LEAST_FREE_BYTES:
+    free, least = shutil.disk_usage(folder).free >> 20, settings.LEAST_FREE_MB
+    if free < least:
         raise CommandError(
-            f"The disk of {folder} has {free >> 20} MB left, {LEAST_FREE_BYTES >> 20} MB are needed. "
+            f"The disk of {folder} has {free} MB left, {least} MB are needed. "
             "Make room, or name another folder: ELICIT_VAR=/path make run"
         )
 

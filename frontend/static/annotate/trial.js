@@ -426,3 +426,7 @@ try {
 }
 
 begin(first);
+
+// The page comes with its controls switched off: a press before this module stood would have gone unheard.
+fieldset.disabled = false;
+submitButton.disabled = false;
