@@ -49,6 +49,8 @@ def free_slug(name: str) -> str:
 
 def add_consent(study: Study, text: str, title: str = "Before you begin") -> Consent:
     """A new version of the consent text. Earlier versions stay with the sessions that agreed to them."""
+    # A form sends line ends of its own and no last one: that alone is no change.
+    text = text.replace("\r\n", "\n").strip()
     latest = selectors.current_consent(study)
     if latest and latest.text == text and latest.title == title:
         return latest

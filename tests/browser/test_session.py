@@ -13,6 +13,7 @@ from pytest_django.live_server_helper import LiveServer
 
 from annotations import selectors
 from annotations.models import Dataset, Response, Session, SessionStatus, Study
+from annotations.services import studies
 from annotations.services.images import fill_dataset
 from annotations.simulation.characters import CAREFUL, Answer, answer
 from elicit import archives
@@ -34,8 +35,8 @@ def study() -> Study:
     study = make.make_study(
         dataset=dataset, launch=False, images_per_session=5, repeats_per_session=1, completion_code="C0DE"
     )
-    make.studies.choose_images(study, range(5), make.rng())
-    return make.studies.launch(study.pk, make.rng())
+    studies.choose_images(study, range(5), make.rng())
+    return studies.launch(study.pk, make.rng())
 
 
 def reach_trials(page: Page, live_server: LiveServer, study: Study) -> Session:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ class Command(BaseCommand):
         parser.add_argument("--images-per-session", type=int)
         parser.add_argument("--repeats-per-session", type=int)
         which = parser.add_mutually_exclusive_group()
-        which.add_argument("--images", type=int, metavar="N", help="only the first N images (default: all)")
+        which.add_argument("--images", type=_count, metavar="N", help="only the first N images (default: all)")
         which.add_argument(
             "--batches",
             type=Path,
@@ -90,3 +90,11 @@ def _read_batches(path: Path) -> list[list[int]]:
         return studies.parse_batches(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CommandError(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise CommandError(f"{path} is not text in UTF-8.") from error
+
+
+def _count(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ArgumentTypeError("at least 1")
+    return number
