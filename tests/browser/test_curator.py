@@ -1,0 +1,107 @@
+"""A curator's way through the console in a real browser, with a real worker behind it."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+from django.core.management import call_command
+from playwright.sync_api import Page, expect
+from pytest_django.live_server_helper import LiveServer
+
+from annotations.models import Study
+from elicit.labels import read_release
+from tests import factories as make
+from tests import services
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.xdist_group("browser"),
+    pytest.mark.worker,
+]
+
+A_WHILE = 60_000
+
+
+def test_a_curator_goes_from_images_to_a_downloaded_release_in_the_console(
+    no_console_errors: Page, live_server: LiveServer, server_environment: dict[str, str], tmp_path: Path
+) -> None:
+    page = no_console_errors
+    page.set_default_timeout(20_000)
+    make.make_curator()
+    with services.worker(server_environment):
+        sign_in(page, live_server)
+        import_the_sample(page)
+        make_and_launch(page)
+        call_command("simulate_annotators", study="birds", count=2, url=live_server.url, verbosity=0)
+        see_the_sessions(page)
+        archive = release(page, tmp_path)
+    with zipfile.ZipFile(archive) as packed:
+        assert packed.testzip() is None
+    assert read_release(archive).counts.tolist() == [2] * 20
+
+
+def sign_in(page: Page, live_server: LiveServer) -> None:
+    page.goto(f"{live_server.url}/admin/")
+    page.get_by_label("Username").fill("curator")
+    page.get_by_label("Password").fill("correct horse battery")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_text("No study yet")).to_be_visible()
+
+
+def import_the_sample(page: Page) -> None:
+    page.get_by_role("link", name="Import a dataset").click()
+    page.get_by_label("Name").fill("Twenty pictures")
+    page.get_by_label("Source").select_option("sample")
+    page.get_by_role("button", name="Save and continue editing").click()
+    # The page looks again by itself while the worker is busy.
+    expect(page.get_by_text("ready", exact=True)).to_be_visible(timeout=A_WHILE)
+    expect(page.get_by_role("img", name="image 19")).to_be_visible()
+
+
+def make_and_launch(page: Page) -> None:
+    page.goto(page.url.split("/admin/")[0] + "/admin/")
+    page.get_by_role("link", name="New study").click()
+    page.get_by_label("Name").fill("Birds")
+    page.get_by_label("Dataset").select_option("Twenty pictures")
+    page.get_by_role("button", name="Save and continue editing").click()
+    page.get_by_label("Instructions").fill("")
+    page.get_by_label("Labels per image").fill("2")
+    page.get_by_role("button", name="Save and continue editing").click()
+    expect(page.get_by_text("The instructions are empty.")).to_be_visible()
+    expect(page.get_by_role("button", name="Launch")).to_be_disabled()
+    page.get_by_label("Instructions").fill("Look, and say what it may be.")
+    page.get_by_role("button", name="Save and continue editing").click()
+    page.get_by_role("button", name="Launch").click()
+    expect(page.get_by_text("The study is live now.")).to_be_visible()
+    expect(page.locator("a[href$='/study/birds/']")).to_be_visible()
+    assert Study.objects.get().labels_per_image == 2
+
+
+def see_the_sessions(page: Page) -> None:
+    page.reload()
+    expect(page.get_by_text("40 of 40 labels (100 %)")).to_be_visible()
+    for _ in range(20):
+        if page.get_by_role("cell", name="consistent", exact=True).count() == 2:
+            break
+        page.wait_for_timeout(500)
+        page.reload()
+    expect(page.get_by_role("cell", name="consistent", exact=True)).to_have_count(2)
+    page.locator(".console table a").first.click()
+    expect(page.get_by_text("consistent (2 of 2 repeats alike)")).to_be_visible()
+    page.go_back()
+
+
+def release(page: Page, folder: Path) -> Path:
+    page.get_by_role("link", name="Request a release").click()
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.goto(page.url.split("/admin/")[0] + "/releases/")
+    page.get_by_role("link", name="Birds v1").click()
+    button = page.get_by_role("link", name="Download everything")
+    expect(button).to_be_visible(timeout=A_WHILE)
+    with page.expect_download() as download:
+        button.click()
+    path = folder / download.value.suggested_filename
+    download.value.save_as(path)
+    return path
