@@ -40,7 +40,9 @@ class ReleaseRequestForm(forms.ModelForm[Release]):
         max_value=1,
         help_text="With clamp: the share that unnamed categories get although the percentages add up to 100.",
     )
-    include_repeats = forms.BooleanField(required=False, help_text="Count an annotator's repeats as more labels.")
+    include_repeats = forms.BooleanField(
+        required=False, help_text="Average an annotator's repeats into their label of the image."
+    )
     leave_out_inconsistent = forms.BooleanField(
         required=False, help_text="Leave out the sessions that their repeats call inconsistent."
     )

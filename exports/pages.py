@@ -12,6 +12,12 @@ from knox.models import get_token_model
 from exports import selectors
 from exports.downloads import file_response
 
+# Why sessions are not in a release, in the words of its page.
+REASONS = {
+    "not_completed": "not completed",
+    "place_given_away": "back too late",
+    "inconsistent": "inconsistent",
+}
 SEE = permission_required("exports.view_release", raise_exception=True)
 
 
@@ -31,7 +37,9 @@ def release_list(request: HttpRequest) -> HttpResponse:
 def release_detail(request: HttpRequest, study: str, version: int) -> HttpResponse:
     release = get_object_or_404(selectors.releases(), study__slug=study, version=version)
     state = selectors.build_state(release)
-    return render(request, "releases/detail.html", {"release": release, "state": state})
+    counts = release.manifest.get("facts", {}).get("sessions_left_out", {})
+    left_out = [(REASONS.get(reason, reason), number) for reason, number in counts.items() if number]
+    return render(request, "releases/detail.html", {"release": release, "state": state, "left_out": left_out})
 
 
 @require_safe
