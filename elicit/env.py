@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import time
@@ -19,6 +20,9 @@ def text(name: str, default: str = "") -> str:
             return Path(file).read_text(encoding="utf-8").strip()
         except OSError as error:
             raise ImproperlyConfigured(f"{name}_FILE: {file} cannot be read ({error.strerror}).") from error
+        except UnicodeDecodeError:
+            # Not chained: that error quotes the secret.
+            raise ImproperlyConfigured(f"{name}_FILE: {file} cannot be read (not UTF-8).") from None
     return os.environ.get(name, default)
 
 
@@ -34,11 +38,15 @@ def flag(name: str, *, default: bool = False) -> bool:
 
 
 def number(name: str, default: float) -> float:
+    """A number above 0."""
     value = os.environ.get(name, "")
     try:
-        return float(value) if value else default
-    except ValueError as error:
-        raise ImproperlyConfigured(f"{name} is {value!r}: write a number.") from error
+        found = float(value) if value else default
+    except ValueError:
+        found = math.nan
+    if not 0 < found < math.inf:
+        raise ImproperlyConfigured(f"{name} is {value!r}: write a number above 0.")
+    return found
 
 
 def words(name: str, default: str = "") -> list[str]:
@@ -82,8 +90,17 @@ SQLITE_OPTIONS = {
 
 def database(folder: Path) -> dict[str, Any]:
     """Django's settings for `ELICIT_DATABASE_URL`: postgres://user:password@host:port/name, or sqlite:///path."""
-    url = text("ELICIT_DATABASE_URL", f"sqlite:///{folder.resolve() / 'elicit.sqlite3'}")
-    parts = urlsplit(url)
+    url = text("ELICIT_DATABASE_URL")
+    if not url:
+        return _sqlite(str(folder.resolve() / "elicit.sqlite3"))
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 5432
+    except ValueError:
+        # Not chained: that error may quote the password.
+        raise ImproperlyConfigured(
+            "ELICIT_DATABASE_URL cannot be read: write signs such as / # @ in user and password as %2F %23 %40."
+        ) from None
     if parts.scheme in {"postgres", "postgresql"}:
         return {
             "ENGINE": "django.db.backends.postgresql",
@@ -91,15 +108,18 @@ def database(folder: Path) -> dict[str, Any]:
             "USER": unquote(parts.username or ""),
             "PASSWORD": unquote(parts.password or ""),
             "HOST": parts.hostname or "",
-            "PORT": str(parts.port or 5432),
+            "PORT": str(port),
             "CONN_MAX_AGE": 60,
             "CONN_HEALTH_CHECKS": True,
             "OPTIONS": dict(parse_qsl(parts.query)),
         }
     if parts.scheme == "sqlite":
         # sqlite:///relative and sqlite:////absolute, as SQLAlchemy and dj-database-url write them.
-        name = parts.path.removeprefix("/")
-        return {"ENGINE": "django.db.backends.sqlite3", "NAME": name, "OPTIONS": dict(SQLITE_OPTIONS)}
+        return _sqlite(parts.path.removeprefix("/"))
     raise ImproperlyConfigured(
         f"ELICIT_DATABASE_URL starts with {parts.scheme!r}: use postgres://... or sqlite:///path."
     )
+
+
+def _sqlite(name: str) -> dict[str, Any]:
+    return {"ENGINE": "django.db.backends.sqlite3", "NAME": name, "OPTIONS": dict(SQLITE_OPTIONS)}

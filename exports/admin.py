@@ -5,7 +5,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
@@ -119,8 +119,9 @@ class ReleaseAdmin(admin.ModelAdmin[Release]):
         obj.__dict__.update(made.__dict__)
         messages.info(request, "A worker builds the release; its page shows how far it is.")
 
-    def response_add(self, request: HttpRequest, obj: Release, post_url_continue: str | None = None) -> Any:
-        return super().response_add(request, obj, reverse("admin:exports_release_change", args=[obj.pk]))
+    def response_post_save_add(self, request: HttpRequest, obj: Release) -> HttpResponseRedirect:
+        """To the release's own page, which shows how far it is."""
+        return HttpResponseRedirect(reverse("admin:exports_release_change", args=[obj.pk]))
 
     @admin.display(description="variety")
     def variety(self, release: Release) -> str:

@@ -11,7 +11,9 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_field
 from rest_framework import permissions, serializers
 from rest_framework.generics import ListAPIView
+from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.pagination import LimitOffsetPagination
+from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -82,8 +84,18 @@ class ReleaseApi(APIView):
         return Response(ReleaseOut(_ready(study, version)).data)
 
 
+class AnyType(DefaultContentNegotiation):
+    """A file is sent as it is: what the client says that it accepts is not weighed."""
+
+    def select_renderer(
+        self, request: Request, renderers: Any, format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        return renderers[0], renderers[0].media_type
+
+
 class ReleaseFileApi(APIView):
     permission_classes = (MayReadReleases,)
+    content_negotiation_class = AnyType
 
     @extend_schema(operation_id="get_release_file", responses={200: OpenApiResponse(OpenApiTypes.BINARY)})
     def get(self, request: Request, study: str, version: int, name: str) -> HttpResponseBase:

@@ -1,4 +1,4 @@
-"""Send a release's files: whole, by range, or not at all where the client has them."""
+"""Send a release's files: whole, or not at all where the client has them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import mimetypes
 from pathlib import Path
 
 from django.http import FileResponse, Http404, HttpRequest, HttpResponseBase, HttpResponseNotModified
+from django.utils.http import parse_etags
 
 from exports import selectors
 from exports.models import Release
@@ -25,7 +26,8 @@ def file_response(request: HttpRequest, release: Release, name: str) -> HttpResp
     else:
         raise Http404("This release has no such file.")
     etag = f'"{sha256}"'
-    if request.headers.get("If-None-Match") == etag:
+    # Proxies that compress weaken an ETag; clients may send several.
+    if etag in (each.removeprefix("W/") for each in parse_etags(request.headers.get("If-None-Match", ""))):
         return HttpResponseNotModified(headers={"ETag": etag})
     return _send(path, as_name, etag)
 

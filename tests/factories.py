@@ -22,11 +22,11 @@ from annotations.services import images as pictures
 from annotations.services import responses, sessions, studies
 from annotations.services.responses import Accepted, Timing
 from elicit.archives import CIFAR10_CATEGORIES, open_cifar10
+from elicit.labels.elicited import AnswerRules, Elicited, check
 from elicit.labels.release_files import Recipe
 from exports.models import Release
 from exports.services import request_release
 from jobs.models import Job, Status
-from elicit.labels.elicited import AnswerRules, Elicited, check
 
 NOON = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -163,7 +163,9 @@ def run_jobs() -> list[Job]:
     return list(Job.objects.filter(pk__in=[pk for pk, _ in keys]).order_by("pk"))
 
 
-def make_release(study: Study, recipe: Recipe | None = None, *, build: bool = True, user: User | None = None) -> Release:
+def make_release(
+    study: Study, recipe: Recipe | None = None, *, build: bool = True, user: User | None = None
+) -> Release:
     """A release of what is completed, built unless asked otherwise."""
     release = request_release(study_id=study.pk, recipe=recipe or Recipe(), user=user)
     if build:

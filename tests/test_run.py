@@ -25,7 +25,7 @@ STARTS_WITHIN = 90.0
 def bare_environment(var: Path) -> dict[str, str]:
     """What a newcomer's shell holds: nothing of ours."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("ELICIT_", "DJANGO_", "PYTEST_"))}
-    return {**kept, "ELICIT_VAR": str(var), "CIFAR10": "sample", "PYTHONUNBUFFERED": "1"}
+    return {**kept, "ELICIT_VAR": str(var), "CIFAR10": "sample"}
 
 
 class Run:

@@ -6,7 +6,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
@@ -73,6 +73,10 @@ class DatasetAdmin(admin.ModelAdmin[Dataset]):
                 file = data["archive"] if data["source"] == ImageImport.Source.UPLOAD else ""
                 images.request_import(dataset=obj, source=data["source"], split=data["split"], file=file or "")
                 messages.info(request, "The import has begun; this page shows how far it is.")
+
+    def response_post_save_add(self, request: HttpRequest, obj: Dataset) -> HttpResponseRedirect:
+        """To the dataset's own page, which shows how far the import is."""
+        return HttpResponseRedirect(reverse("admin:annotations_dataset_change", args=[obj.pk]))
 
     @admin.display(description="state")
     def state(self, dataset: Dataset) -> str:

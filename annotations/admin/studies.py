@@ -162,6 +162,10 @@ class StudyAdmin(admin.ModelAdmin[Study]):
                 indices = obj.study_images.values_list("image__index", flat=True)
                 studies.choose_images(obj, list(indices), np.random.default_rng())
 
+    def response_post_save_add(self, request: HttpRequest, obj: Study) -> HttpResponse:
+        """To the study's own page, where its settings and its launch are."""
+        return redirect("admin:annotations_study_change", obj.pk)
+
     def get_urls(self) -> list[URLPattern]:
         moves: dict[str, Callable[[int], Study]] = {
             "launch": lambda pk: studies.launch(pk, np.random.default_rng()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import io
 import os
 import secrets
 import shutil
@@ -46,6 +47,9 @@ class Command(BaseCommand):
         parser.add_argument("--images", default=os.environ.get("CIFAR10") or None, help="as import_cifar10 --source")
 
     def handle(self, *, port: int, host: str, images: str | None, **_: Any) -> None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # The links should show at once in a file or a pipe too.
+            sys.stdout.reconfigure(line_buffering=True)
         _refuse_taken_port(host, port)
         _refuse_full_disk(settings.VAR)
         with _clear_words_for_a_full_disk():
