@@ -1,0 +1,276 @@
+"""No image gets more than K answers, however many people press at the same moment."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from uuid import UUID
+
+import pytest
+from django.db import IntegrityError, connection, transaction
+from django.db.models import Count, Q
+
+from annotations import selectors
+from annotations.errors import AnnotationError
+from annotations.models import Place, Session, SessionStatus, Study, Trial, TrialKind
+from annotations.services import sessions
+from annotations.simulation.characters import CAREFUL
+from annotations.simulation.walker import Walker, _Page
+from tests import factories as make
+from tests import services
+from tests.concurrency.together import PATIENCE, meanwhile, together
+
+pytestmark = [pytest.mark.postgres, pytest.mark.django_db(transaction=True)]
+
+K = 6
+BATCHES = 2
+SESSIONS = 40
+PLACES = K * BATCHES
+
+
+def small_study(places: int = K, batches: int = BATCHES) -> Study:
+    """Batches of four images, with `places` places each."""
+    return make.make_study(
+        dataset=make.make_dataset(4 * batches), labels_per_image=places, images_per_session=4, repeats_per_session=1
+    )
+
+
+def crowd(study: Study, size: int = SESSIONS) -> list[Session]:
+    """That many sessions at the instructions, all let in while there was room."""
+    return [make.make_session(study, seed=number) for number in range(size)]
+
+
+def most_labels(study: Study) -> int:
+    """The number of main trials with a place on the image that has most of them."""
+    has_place = Q(trials__kind=TrialKind.MAIN, trials__place__isnull=False, trials__session__study=study)
+    images = study.dataset.images.annotate(labels=Count("trials", filter=has_place))
+    return max(int(image.labels) for image in images)
+
+
+def assert_places_are_kept(study: Study, begun: int) -> None:
+    """Exactly `begun` places are taken, each by one session that shows its images; nobody else shows any."""
+    taken = study.places.filter(session__isnull=False)
+    assert taken.count() == begun
+    assert most_labels(study) <= study.labels_per_image
+    for place in taken.select_related("session"):
+        shown_by = set(place.trials.values_list("session_id", flat=True))
+        assert shown_by == {place.session_id}
+        shown = set(place.trials.values_list("image_id", flat=True))
+        assert shown == set(place.batch.study_images.values_list("image_id", flat=True))
+    with_trials = study.sessions.filter(trials__isnull=False).distinct()
+    assert set(with_trials) == set(study.sessions.filter(status=SessionStatus.TRIALS))
+    assert set(with_trials) == set(study.sessions.filter(place__isnull=False))
+
+
+@contextmanager
+def without_constraint(name: str) -> Iterator[None]:
+    """The database as it would be without this constraint on trials. What breaks it goes at the end."""
+    constraint = next(each for each in Trial._meta.constraints if each.name == name)
+    with connection.schema_editor() as editor:
+        editor.remove_constraint(Trial, constraint)
+    try:
+        yield
+    finally:
+        Trial.objects.all().delete()
+        with connection.schema_editor() as editor:
+            editor.add_constraint(Trial, constraint)
+
+
+class UnguardedClaim:
+    """What `claim_place` would be without its lock: read, then write. Nobody writes before everybody has read."""
+
+    def __init__(self, people: int) -> None:
+        self.everybody_has_read = threading.Barrier(people)
+
+    def __call__(self, session: Session, batch_id: int | None = None) -> Place | None:
+        free = Place.objects.filter(study_id=session.study_id, session__isnull=True).order_by("number", "rank")
+        place = free.first()
+        self.everybody_has_read.wait(PATIENCE)
+        if place is not None:
+            place.session = session
+            place.save(update_fields=["session"])
+        return place
+
+
+def test_without_lock_and_constraint_the_race_gives_an_image_more_than_k_labels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The control: the load below is enough to break an allocation that is not guarded."""
+    study = small_study()
+    people = crowd(study)
+    monkeypatch.setattr(sessions, "claim_place", UnguardedClaim(SESSIONS))
+    with without_constraint("trial_image_once_per_place"):
+        outcomes = together([partial(make.begin, person, seed=number) for number, person in enumerate(people)])
+        assert [outcome for outcome in outcomes if isinstance(outcome, Exception)] == []
+        assert most_labels(study) == SESSIONS > K
+
+
+def test_without_the_lock_the_constraint_still_keeps_the_second_session_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = small_study()
+    people = crowd(study)
+    monkeypatch.setattr(sessions, "claim_place", UnguardedClaim(SESSIONS))
+    outcomes = together([partial(make.begin, person, seed=number) for number, person in enumerate(people)])
+    assert Counter(type(outcome) for outcome in outcomes) == {Session: 1, IntegrityError: SESSIONS - 1}
+    assert_places_are_kept(study, begun=1)
+
+
+def test_of_forty_sessions_that_begin_at_the_same_moment_as_many_begin_as_there_are_places() -> None:
+    study = small_study()
+    people = crowd(study)
+    outcomes = together([partial(make.begin, person, seed=number) for number, person in enumerate(people)])
+    refused = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+    assert len(outcomes) - len(refused) == PLACES
+    assert [getattr(error, "code", error) for error in refused] == ["study_full"] * (SESSIONS - PLACES)
+    assert_places_are_kept(study, begun=PLACES)
+    assert most_labels(study) == K
+
+
+def test_forty_people_who_press_begin_at_the_same_moment_share_the_places_over_http(
+    server_environment: dict[str, str],
+) -> None:
+    study = small_study()
+    people = crowd(study)
+    with services.web(server_environment) as site:
+
+        def open_link(session: Session) -> Callable[[], tuple[int, str, str]]:
+            """Open the personal link; what presses the button there."""
+            walker = Walker(site.url, study.slug, CAREFUL, 0, lambda _: None)
+            _, address, html = walker._open(f"/session/{session.token}/")
+            return partial(walker._send, address, _Page(html).forms[0])
+
+        outcomes = together([open_link(session) for session in people])
+    pages = [outcome for outcome in outcomes if not isinstance(outcome, Exception)]
+    assert Counter(status for status, _, _ in pages) == {200: PLACES, 409: SESSIONS - PLACES}
+    for status, _, html in pages:
+        assert ("trial-data" in _Page(html).scripts) == (status == 200)
+        assert ("This study is complete" in html) == (status == 409)
+    assert_places_are_kept(study, begun=PLACES)
+    assert most_labels(study) == K
+
+
+def test_a_place_whose_taker_fails_goes_to_the_one_who_waited_for_it() -> None:
+    """Passing over locked rows alone would turn people away from places that come free a moment later."""
+    study = small_study(places=1, batches=1)
+    unlucky, waiting = crowd(study, 2)
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            make.begin(unlucky)
+            outcome = pool.submit(meanwhile, partial(make.begin, waiting, seed=1))
+            deadline = time.monotonic() + PATIENCE
+            while not (outcome.done() or somebody_waits()):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            transaction.set_rollback(True)
+        assert outcome.result(PATIENCE).status == SessionStatus.TRIALS
+    assert_places_are_kept(study, begun=1)
+
+
+def somebody_waits() -> bool:
+    """Whether a transaction in this database waits for another."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) "
+            "WHERE NOT granted AND pg_stat_activity.datname = current_database()"
+        )
+        [count] = cursor.fetchone()
+    return bool(count)
+
+
+def test_pressing_begin_twice_at_once_takes_one_place_and_lays_out_one_set_of_trials() -> None:
+    study = small_study()
+    [session] = crowd(study, 1)
+    outcomes = together([partial(make.begin, session, seed=press) for press in range(8)])
+    assert [outcome for outcome in outcomes if isinstance(outcome, Exception)] == []
+    assert session.trials.count() == selectors.trials_in_session(study) == 5
+    assert_places_are_kept(study, begun=1)
+
+
+def test_a_person_who_agrees_twice_at_once_gets_one_session() -> None:
+    study = small_study()
+    outcomes = together([partial(make.make_session, study, platform_id="P1", seed=press) for press in range(8)])
+    assert {outcome.pk for outcome in outcomes if isinstance(outcome, Session)} == {study.sessions.get().pk}
+    assert len([outcome for outcome in outcomes if isinstance(outcome, Session)]) == 8
+
+
+# --- Places that come back
+
+
+LATE = make.NOON + 90 * make.MINUTE
+
+
+def test_an_answer_that_arrives_while_idle_sessions_are_hunted_keeps_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study = small_study()
+    session = make.begin(make.make_session(study))
+    place = Place.objects.get(session=session)
+    first = selectors.open_trials(session)[0]
+    real = sessions.lock
+    hunter = threading.get_ident()
+
+    def lock_after_the_answer(session_id: UUID) -> Session:
+        if threading.get_ident() == hunter:
+            meanwhile(partial(make.respond, first, now=LATE))
+        return real(session_id)
+
+    monkeypatch.setattr(sessions, "lock", lock_after_the_answer)
+    assert sessions.give_back_places(LATE) == 0
+    session.refresh_from_db()
+    assert session.status == SessionStatus.TRIALS
+    assert Place.objects.get(session=session) == place
+    assert_places_are_kept(study, begun=1)
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_an_answer_that_races_with_the_hunt_is_stored_with_a_place(attempt: int) -> None:
+    study = small_study()
+    session = make.begin(make.make_session(study))
+    first = selectors.open_trials(session)[0]
+    rivals: list[Callable[[], object]] = [
+        partial(make.respond, first, now=LATE),
+        partial(sessions.give_back_places, LATE),
+    ]
+    outcomes = together(rivals)
+    assert [outcome for outcome in outcomes if isinstance(outcome, Exception)] == []
+    session.refresh_from_db()
+    assert session.status == SessionStatus.TRIALS
+    assert session.trials.filter(response__isnull=False).count() == 1
+    assert_places_are_kept(study, begun=1)
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_of_a_newcomer_and_one_who_comes_back_one_gets_the_last_place(attempt: int) -> None:
+    study = small_study(places=1, batches=1)
+    gone, newcomer = crowd(study, 2)
+    gone = make.begin(gone)
+    Session.objects.filter(pk=newcomer.pk).update(seen_at=LATE)
+    first = selectors.open_trials(gone)[0]
+    assert sessions.give_back_places(LATE) == 1
+    rivals: list[Callable[[], object]] = [
+        partial(make.respond, first, now=LATE),
+        partial(make.begin, newcomer, now=LATE),
+    ]
+    outcomes = together(rivals)
+    [refusal] = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+    assert isinstance(refusal, AnnotationError)
+    assert refusal.code in {"place_given_away", "study_full"}
+    assert study.places.filter(session__isnull=False).count() == 1
+    assert most_labels(study) == 1
+    stored = gone.trials.filter(response__isnull=False).count()
+    assert stored == (0 if refusal.code == "place_given_away" else 1)
+
+
+def test_several_hunts_at_once_give_back_each_place_once() -> None:
+    study = small_study()
+    for person in crowd(study, PLACES):
+        make.begin(person)
+    given = together([partial(sessions.give_back_places, LATE)] * 4)
+    assert sum(count for count in given if isinstance(count, int)) == PLACES
+    assert study.places.filter(session__isnull=True).count() == PLACES
+    assert study.sessions.filter(status=SessionStatus.ABANDONED).count() == PLACES
+    assert most_labels(study) == 0

@@ -1,0 +1,316 @@
+"""Real workers on a real broker, while things die around them."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import sqlite3
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from django.conf import settings
+from django.urls import reverse
+from django.utils import timezone
+from knox.models import get_token_model
+from redis import Redis
+
+from annotations import image_store, selectors
+from annotations.models import (
+    ConsistencyCheck,
+    Image,
+    Participant,
+    Response,
+    Session,
+    SessionStatus,
+    Study,
+    Trial,
+    TrialKind,
+)
+from annotations.simulation.characters import CAREFUL
+from annotations.simulation.walker import Walker
+from elicit.labels import read_release
+from elicit.labels.release_files import Recipe
+from exports import selectors as exported
+from exports.models import Release
+from exports.services import request_release
+from jobs.models import Job, Status
+from tests import factories as make
+from tests import services
+from tests.concurrency.site import Site
+from tests.faults.conftest import Broker, Until
+
+pytestmark = pytest.mark.worker
+# A page's usual time on a busy machine, and what is granted to a broker that takes connections and says nothing.
+PAGE_MAY_TAKE, SILENCE_MAY_TAKE = 4.0, 6.0
+
+
+def scratch_folders() -> list[Path]:
+    return list(Path(settings.RELEASES_ROOT).glob(".building-*"))
+
+
+def is_ready(release: Release) -> bool:
+    release.refresh_from_db()
+    return release.is_ready
+
+
+def is_checked(session: Session) -> Callable[[], bool]:
+    return ConsistencyCheck.objects.filter(session=session).exists
+
+
+def is_done(job: Job) -> Callable[[], bool]:
+    return Job.objects.filter(pk=job.pk, status=Status.DONE).exists
+
+
+def large_study(images: int, sessions: int) -> Study:
+    """A study that has `images` x `sessions` responses, as if that many people had completed it at noon."""
+    study = make.make_study(
+        dataset=make.make_dataset(images), labels_per_image=sessions, images_per_session=images, repeats_per_session=0
+    )
+    consent = selectors.current_consent(study)
+    assert consent is not None
+    places = list(study.places.order_by("number"))
+    people = Participant.objects.bulk_create(Participant(study=study, annotator=f"a{n:03}") for n in range(sessions))
+    sat = Session.objects.bulk_create(
+        Session(
+            study=study,
+            participant=person,
+            status=SessionStatus.COMPLETED,
+            consent=consent,
+            consented_at=make.NOON,
+            seen_at=make.NOON,
+            completed_at=make.NOON,
+            category_order=list(range(10)),
+        )
+        for person in people
+    )
+    for place, session in zip(places, sat, strict=True):
+        place.session = session
+        place.save(update_fields=["session"])
+    shown = list(Image.objects.filter(dataset=study.dataset))
+    trials = Trial.objects.bulk_create(
+        (
+            Trial(session=session, image=image, position=position, kind=TrialKind.MAIN, place=place)
+            for place, session in zip(places, sat, strict=True)
+            for position, image in enumerate(shown, 1)
+        ),
+        batch_size=2000,
+    )
+    Response.objects.bulk_create(
+        (
+            Response(
+                id=uuid.uuid4(),
+                trial=trial,
+                named=[[number % 10, 70.0], [(number + 1) % 10, 20.0]],
+                impossible=[(number + 5) % 10],
+                top_category=number % 10,
+                top_percentage=70.0,
+                sum_percentage=90.0,
+                duration_ms=5000,
+                received_at=make.NOON,
+            )
+            for number, trial in enumerate(trials)
+        ),
+        batch_size=2000,
+    )
+    return study
+
+
+def test_a_worker_checks_a_completed_session_and_builds_a_release(environment: dict[str, str], until: Until) -> None:
+    study = make.make_study(dataset=make.make_dataset(4), images_per_session=4, repeats_per_session=2)
+    with services.worker(environment):
+        session = make.complete_session(study, repeats=((5, 60),))
+        until(is_checked(session))
+        check = ConsistencyCheck.objects.get(session=session)
+        assert (check.repeats, check.same_top, check.verdict) == (2, 0, "inconsistent")
+        release = request_release(study_id=study.pk, recipe=Recipe(), user=None)
+        until(lambda: is_ready(release))
+        until(lambda: not Job.objects.exclude(status=Status.DONE).exists())
+    read = read_release(exported.folder(release))
+    assert read.manifest["digest"] == release.digest == read_release(exported.archive(release)).manifest["digest"]
+    assert (read.counts.tolist(), len(read.kinds)) == ([1] * 4, 6)
+    assert set(Job.objects.values_list("attempts", flat=True)) == {1}
+
+
+class Downloads:
+    """Somebody who presses `download` all the time. What they get is nothing, or whole."""
+
+    def __init__(self, site: services.Service, release: Release) -> None:
+        self.release = release
+        _, token = get_token_model().objects.create(make.make_curator(f"curator-{release.pk}"))
+        path = reverse("release-file-api", args=[release.study.slug, release.version, "release.zip"])
+        self.request = urllib.request.Request(  # noqa: S310 (our own address)
+            site.url + path, headers={"Authorization": f"Token {token}"}
+        )
+        self.refused: list[int] = []
+
+    def press(self) -> bool:
+        """True once it came."""
+        try:
+            with urllib.request.urlopen(self.request, timeout=30) as answer:  # noqa: S310 (our own address)
+                body = answer.read()
+        except urllib.error.HTTPError as error:
+            error.close()
+            self.refused.append(error.code)
+            return False
+        self.release.refresh_from_db()
+        assert hashlib.sha256(body).hexdigest() == self.release.zip_sha256
+        return True
+
+
+def test_a_release_whose_worker_is_killed_is_finished_once_and_whole_by_another(
+    environment: dict[str, str], until: Until
+) -> None:
+    study = large_study(images=400, sessions=30)
+    with services.web(environment) as site:
+        with services.worker(environment) as doomed:
+            release = request_release(study_id=study.pk, recipe=Recipe(), user=None)
+            downloads = Downloads(site, release)
+            until(lambda: list(Path(settings.RELEASES_ROOT).glob(".building-*/*/responses.csv")), every=0.002)
+            doomed.kill()
+        job = Job.objects.get(kind="exports.build_release")
+        assert (job.status, job.attempts) == (Status.RUNNING, 1)
+        assert len(scratch_folders()) == 1
+        assert not is_ready(release)
+        assert not exported.folder(release).exists()
+        assert not exported.archive(release).exists()
+        assert not downloads.press()
+
+        with services.worker(environment) as second, services.beat(environment):
+            until(downloads.press, every=0.01)
+            until(is_done(job))
+            again = request_release(study_id=study.pk, recipe=Recipe(), user=None)
+            until(Job.objects.filter(subject=str(again.pk), status=Status.RUNNING).exists, every=0.005)
+            second.process.send_signal(signal.SIGTERM)
+            second.process.wait(60)
+    assert set(downloads.refused) == {404}
+    job.refresh_from_db()
+    assert (job.status, job.attempts, job.error) == (Status.DONE, 2, "")
+    read = read_release(exported.archive(release))
+    assert read.counts.tolist() == [30] * 400
+    assert read.manifest["digest"] == release.digest == read_release(exported.folder(release)).manifest["digest"]
+    # A worker that is only asked to stop finishes what it has begun; and built undisturbed, the bytes are the same.
+    assert is_ready(again)
+    assert again.digest == release.digest
+    assert Job.objects.get(subject=str(again.pk)).attempts == 1
+    assert scratch_folders() == []
+
+
+def test_a_job_whose_message_was_lost_is_rung_for_by_the_clock(environment: dict[str, str], until: Until) -> None:
+    study = make.make_study(dataset=make.make_dataset(2), images_per_session=2, repeats_per_session=1)
+    session = make.complete_session(study)
+    job = Job.objects.get()
+    with closing(Redis.from_url(settings.CELERY_BROKER_URL)) as client:
+        assert client.llen("celery") == 1
+        client.flushdb()
+    # A worker looks round once when it starts; to that one the message shall seem to be on its way still.
+    Job.objects.update(rung_at=timezone.now() + timedelta(hours=1))
+    with services.worker(environment) as worker:
+        until(lambda: "jobs.sweep" in worker.output() and "succeeded" in worker.output())
+        job.refresh_from_db()
+        assert (job.status, job.attempts) == (Status.QUEUED, 0)
+        Job.objects.update(rung_at=timezone.now() - timedelta(hours=1))
+        with services.beat(environment):
+            until(is_checked(session))
+            until(is_done(job))
+    job.refresh_from_db()
+    assert job.attempts == 1
+
+
+def test_a_worker_that_starts_looks_for_what_was_left_behind(environment: dict[str, str], until: Until) -> None:
+    study = make.make_study(dataset=make.make_dataset(2), images_per_session=2, repeats_per_session=1)
+    session = make.complete_session(study)
+    with closing(Redis.from_url(settings.CELERY_BROKER_URL)) as client:
+        client.flushdb()
+    Job.objects.update(rung_at=None)
+    with services.worker(environment):
+        until(is_checked(session))
+
+
+def study_with_pictures() -> Study:
+    """Two images that can be looked at, and one repeat."""
+    dataset = make.make_dataset(2)
+    for image, pixels in zip(dataset.images.all(), make.rng().integers(0, 256, (2, 32, 32, 3), np.uint8), strict=True):
+        Image.objects.filter(pk=image.pk).update(sha256=image_store.put(pixels))
+    return make.make_study(dataset=dataset, images_per_session=2, repeats_per_session=1)
+
+
+class PatientWalker(Walker):
+    """Notes the longest time that a page made it wait."""
+
+    waited = 0.0
+
+    def _request(self, request: urllib.request.Request) -> tuple[int, str, str]:
+        began = time.monotonic()
+        try:
+            return super()._request(request)
+        finally:
+            self.waited = max(self.waited, time.monotonic() - began)
+
+
+@pytest.mark.parametrize("fault", ["killed", "frozen"])
+def test_a_session_is_completed_without_the_broker_and_checked_when_it_is_back(
+    environment: dict[str, str], broker: Broker, until: Until, fault: str
+) -> None:
+    study = study_with_pictures()
+    environment["ELICIT_BROKER_URL"] = broker.url
+    with services.web(environment) as site, services.worker(environment) as worker, services.beat(environment) as beat:
+        (broker.kill if fault == "killed" else broker.freeze)()
+        walker = PatientWalker(site.url, study.slug, CAREFUL, 1, lambda _: None)
+        outcome = walker.walk()
+        assert (outcome.ended, outcome.answered) == ("completed", 3)
+        assert walker.waited < PAGE_MAY_TAKE + (SILENCE_MAY_TAKE if fault == "frozen" else 0)
+        session = study.sessions.get()
+        assert session.status == SessionStatus.COMPLETED
+        assert Job.objects.get().status == Status.QUEUED
+        assert "The broker did not take the message" in site.output()
+        assert not is_checked(session)()
+
+        (broker.start if fault == "killed" else broker.thaw)()
+        until(is_checked(session))
+        assert (site.running, worker.running, beat.running) == (True, True, True)
+
+
+def test_the_clock_gives_an_abandoned_session_s_place_back(environment: dict[str, str], until: Until) -> None:
+    study = make.make_study(dataset=make.make_dataset(1), labels_per_image=1)
+    long_gone = make.begin(make.make_session(study))
+    with services.worker(environment), services.beat(environment):
+        until(lambda: selectors.has_free_place(study))
+    long_gone.refresh_from_db()
+    assert long_gone.status == SessionStatus.ABANDONED
+    assert make.begin(make.make_session(study, seed=1), seed=1).status == SessionStatus.TRIALS
+
+
+def test_without_a_broker_to_install_files_ring_for_the_worker(tmp_path: Path, until: Until) -> None:
+    site = Site(tmp_path)
+    site("prepare", 0, 2)
+    site("complete")
+    for message in (tmp_path / "queue" / "messages").iterdir():
+        message.unlink()
+
+    def checks() -> int:
+        with closing(sqlite3.connect(tmp_path / "elicit.sqlite3")) as database:
+            [(count,)] = database.execute("SELECT count(*) FROM annotations_consistencycheck")
+        return int(count)
+
+    environment = {
+        "ELICIT_VAR": str(tmp_path),
+        "ELICIT_DATABASE_URL": f"sqlite:///{tmp_path / 'elicit.sqlite3'}",
+        "ELICIT_BROKER_URL": "filesystem://localhost",
+        "ELICIT_JOB_PATIENCE_SECONDS": "0.01",
+        "ELICIT_JOB_SWEEP_SECONDS": "3600",
+    }
+    with services.worker(environment, "--pool", "threads", "--beat"):
+        # The message was lost: the worker's own look round finds the job.
+        until(lambda: checks() == 1)
+        # Nobody sweeps for an hour now: the message does it.
+        site("complete")
+        until(lambda: checks() == 2)
+    assert site("look")["jobs"] == [["done", 1], ["done", 1]]
