@@ -21,9 +21,7 @@ from elicit.labels.errors import Refusal
 class StrictJSONParser(JSONParser):
     """JSON in UTF-8: DRF's own parser fails on deep nesting and lets the client's `charset` name any codec."""
 
-    def parse(
-        self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
-    ) -> object:
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
         try:
             return json.loads(stream.read().decode("utf-8"), parse_constant=_no_constant)
         except RecursionError as error:

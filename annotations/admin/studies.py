@@ -8,7 +8,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import URLPattern, path, reverse
 
@@ -162,9 +162,9 @@ class StudyAdmin(admin.ModelAdmin[Study]):
                 indices = obj.study_images.values_list("image__index", flat=True)
                 studies.choose_images(obj, list(indices), np.random.default_rng())
 
-    def response_post_save_add(self, request: HttpRequest, obj: Study) -> HttpResponse:
+    def response_post_save_add(self, request: HttpRequest, obj: Study) -> HttpResponseRedirect:
         """To the study's own page, where its settings and its launch are."""
-        return redirect("admin:annotations_study_change", obj.pk)
+        return HttpResponseRedirect(reverse("admin:annotations_study_change", args=[obj.pk]))
 
     def get_urls(self) -> list[URLPattern]:
         moves: dict[str, Callable[[int], Study]] = {

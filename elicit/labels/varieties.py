@@ -4,8 +4,9 @@ An answer names c1, c2, ... with percentages p1, p2, ... and rules out a set I o
 the classes that the depth keeps, m = sum(v), and *free* the classes of zero mass (so an alternative of 0 %
 is as good as unnamed):
 
-- m < 1: the leftover 1 - m goes in equal parts to the free classes not in I (``clamp``) or to all free
-  classes (``uniform``); ``none`` spreads nothing.
+- m < 1: of the leftover 1 - m the share *spread* goes in equal parts to the free classes not in I (``clamp``)
+  or to all free classes (``uniform``), the rest back to the named ones in proportion; ``none`` spreads nothing.
+  The published labels have spread 1.
 - m >= 1: v is divided by m. Then only ``clamp``, and only if a free class is left outside I, takes the share
   gamma from the named classes and spreads it there in equal parts.
 - last, the label is divided by its sum: what could not be spread goes back in proportion.
@@ -137,30 +138,42 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class LabelVariety:
-    """A rule from an answer to a soft label; gamma in [0, 1) matters to ``clamp`` alone."""
+    """A rule from an answer to a soft label.
+
+    ``gamma`` in [0, 1) matters to ``clamp`` alone, ``spread`` in [0, 1] to ``clamp`` and ``uniform``.
+    Raises Refusal ``gamma_out_of_range`` or ``spread_out_of_range``.
+    """
 
     depth: Depth = Depth.T2
     redistribution: Redistribution = Redistribution.CLAMP
     gamma: float = 0.1
+    spread: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.gamma < 1:
             raise Refusal("gamma_out_of_range", f"gamma must be at least 0 and below 1, got {self.gamma}.")
+        if not 0 <= self.spread <= 1:
+            raise Refusal("spread_out_of_range", f"spread must lie in 0..1, got {self.spread}.")
 
     @property
     def slug(self) -> str:
-        """Depth and redistribution, as in ``t2-clamp``; gamma is told beside it."""
-        return f"{self.depth.value}-{self.redistribution.value}"
+        """Depth, redistribution and any spread below 1: ``t2-clamp``, ``t2-clamp-s0.5``; gamma is told beside it."""
+        spread = "" if self.spread == 1 else f"-s{float(self.spread)!r}"
+        return f"{self.depth.value}-{self.redistribution.value}{spread}"
 
     @classmethod
     def from_slug(cls, slug: str, gamma: float = 0.1) -> Self:
-        """The variety of a slug; Refusal ``unknown_variety`` or ``gamma_out_of_range``."""
-        depth, _, redistribution = slug.partition("-")
+        """The variety of a slug; Refusal ``unknown_variety``, ``gamma_out_of_range`` or ``spread_out_of_range``."""
+        depth, _, rest = slug.partition("-")
+        redistribution, *spread = rest.split("-s", maxsplit=1)
         try:
-            return cls(Depth(depth), Redistribution(redistribution), gamma)
+            return cls(Depth(depth), Redistribution(redistribution), gamma, *map(float, spread))
         except ValueError:
             known = ", ".join(f"{d.value}-{r.value}" for d in Depth for r in Redistribution)
-            raise Refusal("unknown_variety", f"There is no label variety {slug!r}; choose one of {known}.") from None
+            raise Refusal(
+                "unknown_variety",
+                f"There is no label variety {slug!r}; choose one of {known}, or one with a spread such as t2-clamp-s0.5.",
+            ) from None
 
     def soft_labels(self, answers: Answers) -> Floats:
         """(R, K) float64: one point on the simplex per answer."""
@@ -186,13 +199,20 @@ class LabelVariety:
 
         if self.redistribution is not Redistribution.NONE:
             free = label == 0.0
+            given = 1.0 - mass if self.spread == 1 else self.spread * (1.0 - mass)
             if self.redistribution is Redistribution.CLAMP:
                 free &= ~impossible
-                spread = np.where(full, self.gamma, 1.0 - mass)
+                given = np.where(full, self.gamma, given)
                 label *= np.where(full & free.any(axis=1), 1.0 - self.gamma, 1.0)[:, np.newaxis]
             else:
-                spread = np.where(full, 0.0, 1.0 - mass)
-            share = spread / np.maximum(free.sum(axis=1), 1)
+                given = np.where(full, 0.0, given)
+            if self.spread != 1:
+                label *= np.where(full, 1.0, (1.0 - given) / mass)[:, np.newaxis]
+            share = given / np.maximum(free.sum(axis=1), 1)
             np.copyto(label, share[:, np.newaxis], where=free)
 
         label /= label.sum(axis=1)[:, np.newaxis]
+
+
+RECOMMENDED = LabelVariety(Depth.T2, Redistribution.CLAMP, gamma=0.05, spread=0.5)
+"""The variety to pool with ``ConfusionPool``: chosen by cross-validation, docs/decisions/0008."""
