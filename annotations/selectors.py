@@ -12,7 +12,6 @@ from django.db.models import Count, Max, Q, QuerySet
 from annotations.models import (
     Consent,
     Framing,
-    Image,
     Participant,
     Place,
     Response,
@@ -143,10 +142,6 @@ def trial_counts(session: Session) -> tuple[int, int]:
     """(answered, all)."""
     counts = session.trials.aggregate(done=Count("response"), all=Count("pk"))
     return counts["done"], counts["all"]
-
-
-def image_exists(sha256: str) -> bool:
-    return Image.objects.filter(sha256=sha256).exists()
 
 
 # --- For exports: the single door

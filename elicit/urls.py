@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from django.contrib import admin
+from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView
 from knox.models import get_token_model
@@ -17,6 +18,8 @@ admin.site.unregister(get_token_model())
 urlpatterns = [
     path("", include("annotations.urls")),
     path("", include("exports.urls")),
+    path("login/", LoginView.as_view(template_name="login.html"), name="login"),
+    path("logout/", LogoutView.as_view(), name="logout"),
     path("admin/", admin.site.urls),
     path(
         "api/schema",

@@ -15,6 +15,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
 
+from elicit.labels.errors import Refusal
 from jobs.models import Job, Status
 
 log = logging.getLogger(__name__)
@@ -139,8 +140,8 @@ def sweep() -> int:
 def run(pk: int, work: Callable[[Job], None], *, retry_on: tuple[type[Exception], ...]) -> None:
     """Do the job `pk` once: claim it, call `work`, and close it.
 
-    Errors of the types in `retry_on` put it back; any other is a defect: it is recorded on the row for the curator,
-    then raised for the log.
+    Errors of the types in `retry_on` put it back; a refusal ends it with its message; any other is a defect: it is
+    recorded on the row for the curator, then raised for the log.
     """
     job = claim(pk)
     if job is None:
@@ -149,6 +150,9 @@ def run(pk: int, work: Callable[[Job], None], *, retry_on: tuple[type[Exception]
         work(job)
     except JobLost:
         log.warning("%s was taken over by another worker", job)
+    except Refusal as error:
+        # What was asked for can't be had, a broken archive say: news for whoever asked, no defect.
+        fail(job, error.message)
     except retry_on as error:
         retry_later(job, f"{type(error).__name__}: {error}")
     except Exception as error:

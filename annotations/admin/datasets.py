@@ -8,7 +8,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.http import HttpRequest, HttpResponseRedirect
 from django.urls import reverse
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import slugify
 
@@ -107,8 +107,3 @@ class DatasetAdmin(admin.ModelAdmin[Dataset]):
 
     def has_delete_permission(self, request: HttpRequest, obj: Dataset | None = None) -> bool:
         return super().has_delete_permission(request, obj) and (obj is None or not obj.studies.exists())
-
-
-def link(name: str, text: object, *args: object) -> SafeString:
-    """A link to an admin page or a page of ours."""
-    return format_html('<a href="{}">{}</a>', reverse(name, args=args), text)

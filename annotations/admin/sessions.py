@@ -28,7 +28,15 @@ class TrialInline(admin.TabularInline[Trial, Session]):
     can_delete = False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Trial]:
-        return super().get_queryset(request).select_related("image", "response", "session__study__dataset")
+        return (
+            super()
+            .get_queryset(request)
+            .select_related("image", "response", "session__study__dataset")
+            .prefetch_related(
+                # Once for all trials of the page.
+                "session__study__dataset__categories"
+            )
+        )
 
     @admin.display(description="said")
     def said(self, trial: Trial) -> str:

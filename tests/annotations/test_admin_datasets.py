@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -109,22 +110,20 @@ def test_an_archive_that_is_none_leaves_the_dataset_empty_and_says_why(curator: 
     if not content:
         assert "The submitted file is empty" in response.content.decode()
         return
-    with pytest.raises(Exception, match=r"x.*\.tar\.gz"):
-        make.run_jobs()
+    make.run_jobs()
 
     dataset = Dataset.objects.get()
     assert dataset.ready_at is None
     assert not dataset.images.exists()
     assert Job.objects.get().status == Status.FAILED
-    assert "failed:" in page(curator, dataset)
+    assert re.search(r"failed: [^<]*x\w*\.tar\.gz", page(curator, dataset))
 
 
 def test_a_split_that_the_archive_lacks_is_told(curator: Client, tmp_path: Path) -> None:
     dataset = ask(curator, archive=upload(tmp_path), split="train")
-    with pytest.raises(Exception, match="train"):
-        make.run_jobs()
+    make.run_jobs()
 
-    assert "train" in page(curator, dataset)
+    assert re.search("failed: [^<]*train", page(curator, dataset))
 
 
 @pytest.mark.parametrize(

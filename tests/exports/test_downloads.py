@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import time_machine
+from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 from knox.models import get_token_model
@@ -78,7 +79,7 @@ def test_who_is_not_signed_in_is_sent_to_sign_in(release: Release) -> None:
     for address in pages():
         response = Client().get(address)
         assert response.status_code == 302
-        assert response["Location"] == f"/admin/login/?next={address}"
+        assert response["Location"] == f"/login/?next={address}"
     assert Client().post("/releases/token").status_code == 302
     assert not get_token_model().objects.exists()
 
@@ -320,3 +321,17 @@ def test_no_answer_names_a_person(release: Release, researcher: Client) -> None:
 def test_addresses_are_those_that_the_documentation_names() -> None:
     assert reverse("release-file-api", args=["birds", 1, "release.zip"]) == f"{API}/files/release.zip"
     assert reverse("release", args=["birds", 1]) == DETAIL
+
+
+def test_a_researcher_who_may_not_enter_the_console_signs_in_on_a_page_of_its_own(client: Client) -> None:
+    researcher = User.objects.create_user("researcher", password="correct horse battery")
+    researcher.user_permissions.add(Permission.objects.get(codename="view_release"))
+    page = client.get("/releases/", follow=True)
+    assert page.redirect_chain[-1][0] == "/login/?next=/releases/"
+    answer = client.post(
+        "/login/", {"username": "researcher", "password": "correct horse battery", "next": "/releases/"}, follow=True
+    )
+    assert answer.status_code == 200
+    assert answer.redirect_chain[-1][0] == "/releases/"
+    assert client.post("/logout/").status_code == 302
+    assert client.get("/releases/").status_code == 302

@@ -9,6 +9,7 @@ from django.db import OperationalError, transaction
 from django.utils import timezone
 from pytest_django import DjangoCaptureOnCommitCallbacks
 
+from elicit.labels import Refusal
 from jobs import services
 from jobs.models import Job, Status
 from jobs.services import JobLost
@@ -342,6 +343,18 @@ def test_a_defect_is_recorded_for_the_curator_and_raised_for_the_log() -> None:
         services.run(job.pk, _raise(ZeroDivisionError("division by zero")), retry_on=(OSError,))
 
     assert (fresh(job).status, fresh(job).error) == (Status.FAILED, "ZeroDivisionError: division by zero")
+
+
+def test_what_is_refused_ends_the_job_with_its_message_and_no_alarm() -> None:
+    job = services.enqueue("kind", 1)
+
+    def refuse(job: Job) -> None:
+        raise Refusal("archive_unreadable", "x.tar.gz is no archive.")
+
+    services.run(job.pk, refuse, retry_on=(OSError,))
+
+    job.refresh_from_db()
+    assert (job.status, job.error) == (Status.FAILED, "x.tar.gz is no archive.")
 
 
 def test_work_whose_job_was_taken_over_ends_quietly(clock: time_machine.Traveller) -> None:
