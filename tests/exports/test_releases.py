@@ -403,8 +403,7 @@ def test_a_build_that_fails_says_why(study: Study, releases: Path) -> None:
     release = make.make_release(study, build=False)
     Session.objects.update(status="abandoned", completed_at=None)
 
-    with pytest.raises(Exception, match="no response"):
-        make.run_jobs()
+    make.run_jobs()
 
     state = selectors.build_state(release)
     assert state.status == "failed"
