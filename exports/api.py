@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db.models import QuerySet
 from django.http import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_field
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_field
 from rest_framework import permissions, serializers
 from rest_framework.generics import ListAPIView
 from rest_framework.negotiation import DefaultContentNegotiation
@@ -74,6 +75,23 @@ class ReleasesApi(ListAPIView[Release]):
     pagination_class = Pages
     queryset = selectors.ready_releases()
 
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("study", str, description="Slug of a study: only its releases."),
+            OpenApiParameter("variety", str, description="Slug of a label variety (`t2-clamp`): only such releases."),
+        ]
+    )
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().get(request, *args, **kwargs)
+
+    def get_queryset(self) -> QuerySet[Release]:
+        queryset, query = super().get_queryset(), self.request.query_params
+        if study := query.get("study"):
+            queryset = queryset.filter(study__slug=study)
+        if variety := query.get("variety"):
+            queryset = queryset.filter(recipe__variety__slug=variety)
+        return queryset
+
 
 class ReleaseApi(APIView):
     permission_classes = (MayReadReleases,)
@@ -99,7 +117,10 @@ class ReleaseFileApi(APIView):
 
     @extend_schema(operation_id="get_release_file", responses={200: OpenApiResponse(OpenApiTypes.BINARY)})
     def get(self, request: Request, study: str, version: int, name: str) -> HttpResponseBase:
-        """One file of a release; `release.zip` is all of it. Send the ETag back to learn whether you have it."""
+        """One file of a release; `release.zip` is all of it.
+
+        Send the ETag back in `If-None-Match` to learn whether you have it, and `Range` to go on with a broken download.
+        """
         return file_response(request, _ready(study, version), name)
 
 

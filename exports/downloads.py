@@ -1,11 +1,13 @@
-"""Send a release's files: whole, or not at all where the client has them."""
+"""Send a release's files: whole, by range, or not at all where the client has them."""
 
 from __future__ import annotations
 
 import mimetypes
+import re
 from pathlib import Path
+from typing import BinaryIO, cast
 
-from django.http import FileResponse, Http404, HttpRequest, HttpResponseBase, HttpResponseNotModified
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotModified
 from django.utils.http import parse_etags
 
 from exports import selectors
@@ -29,16 +31,65 @@ def file_response(request: HttpRequest, release: Release, name: str) -> HttpResp
     # Proxies that compress weaken an ETag; clients may send several.
     if etag in (each.removeprefix("W/") for each in parse_etags(request.headers.get("If-None-Match", ""))):
         return HttpResponseNotModified(headers={"ETag": etag})
-    return _send(path, as_name, etag)
+    return _send(request, path, as_name, etag)
 
 
-def _send(path: Path, as_name: str, etag: str) -> FileResponse:
+def _send(request: HttpRequest, path: Path, as_name: str, etag: str) -> HttpResponseBase:
     kind = mimetypes.guess_type(as_name)[0] or "application/octet-stream"
     try:
-        response = FileResponse(path.open("rb"), as_attachment=True, filename=as_name, content_type=kind)
+        file = path.open("rb")
     except FileNotFoundError as error:
         raise Http404("The file is gone from the server's disk: ask the curator to build it again.") from error
+    size = path.stat().st_size
+    wanted = _wanted_range(request, size, etag)
+    if wanted is not None and not wanted:
+        file.close()
+        return HttpResponse(status=416, headers={"Content-Range": f"bytes */{size}", "ETag": etag})
+    body: BinaryIO = file if wanted is None else cast("BinaryIO", _Part(file, wanted))
+    response = FileResponse(body, as_attachment=True, filename=as_name, content_type=kind)
+    if wanted is not None:
+        response.status_code = 206
+        response["Content-Range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{size}"
+        response["Content-Length"] = str(len(wanted))
+    response["Accept-Ranges"] = "bytes"
     # A release never changes, but who may see it can: the browser asks each time.
     response["Cache-Control"] = "private, no-cache"
     response["ETag"] = etag
     return response
+
+
+RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
+
+
+def _wanted_range(request: HttpRequest, size: int, etag: str) -> range | None:
+    """The bytes asked for (RFC 9110, 14.2): None for all of them, an empty range where the file has none of them.
+
+    Several ranges at once, other units and what can't be read are ignored, as the standard allows: the whole file
+    answers them.
+    """
+    match = RANGE.fullmatch(request.headers.get("Range", "").replace(" ", ""))
+    if match is None or request.headers.get("If-Range", etag) != etag:
+        return None
+    first, last = match[1], match[2]
+    if first:
+        wanted = range(int(first), min(int(last or size - 1), size - 1) + 1)
+        return None if last and int(last) < int(first) else wanted
+    # bytes=-n: the last n.
+    return range(max(0, size - int(last)), size) if last else None
+
+
+class _Part:
+    """Some bytes of an open file, as `FileResponse` reads them."""
+
+    def __init__(self, file: BinaryIO, wanted: range) -> None:
+        self.file = file
+        self.left = len(wanted)
+        file.seek(wanted.start)
+
+    def read(self, size: int = -1) -> bytes:
+        chunk = self.file.read(self.left if size < 0 else min(size, self.left))
+        self.left -= len(chunk)
+        return chunk
+
+    def close(self) -> None:
+        self.file.close()

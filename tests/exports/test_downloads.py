@@ -335,3 +335,51 @@ def test_a_researcher_who_may_not_enter_the_console_signs_in_on_a_page_of_its_ow
     assert answer.redirect_chain[-1][0] == "/releases/"
     assert client.post("/logout/").status_code == 302
     assert client.get("/releases/").status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("asked", "first", "last"),
+    [("bytes=0-9", 0, 9), ("bytes=5-", 5, None), ("bytes=-7", -7, None), ("bytes=10-9999999", 10, None)],
+)
+def test_a_broken_download_goes_on_with_the_bytes_that_are_missing(
+    release: Release, researcher: Client, asked: str, first: int, last: int | None
+) -> None:
+    address = f"{DETAIL}files/soft_labels.csv"
+    whole = content(researcher.get(address))
+    response = researcher.get(address, headers={"Range": asked})
+    expected = whole[first : None if last is None else last + 1]
+    assert response.status_code == 206
+    assert content(response) == expected
+    assert response["Content-Length"] == str(len(expected))
+    start = len(whole) - len(expected) if last is None else first
+    assert response["Content-Range"] == f"bytes {start}-{start + len(expected) - 1}/{len(whole)}"
+
+
+@pytest.mark.parametrize("asked", ["bytes=99999999-", "bytes=-0"])
+def test_bytes_that_the_file_has_not_are_refused(release: Release, researcher: Client, asked: str) -> None:
+    response = researcher.get(f"{DETAIL}files/soft_labels.csv", headers={"Range": asked})
+    assert response.status_code == 416
+    assert response["Content-Range"].startswith("bytes */")
+
+
+@pytest.mark.parametrize("asked", ["bytes=5-2", "bytes=-", "lines=1-2", "bytes=0-1,4-5", "bytes=a-b"])
+def test_a_range_that_means_nothing_gets_the_whole_file(release: Release, researcher: Client, asked: str) -> None:
+    address = f"{DETAIL}files/soft_labels.csv"
+    response = researcher.get(address, headers={"Range": asked})
+    assert response.status_code == 200
+    assert content(response) == content(researcher.get(address))
+
+
+def test_a_range_of_another_release_gets_the_whole_file(release: Release, researcher: Client) -> None:
+    address = f"{DETAIL}files/soft_labels.csv"
+    whole = researcher.get(address)
+    assert len(content(researcher.get(address, headers={"Range": "bytes=0-9", "If-Range": whole["ETag"]}))) == 10
+    assert content(researcher.get(address, headers={"Range": "bytes=0-9", "If-Range": '"old"'})) == content(whole)
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [("", 1), ("?study=birds", 1), ("?study=fish", 0), ("?variety=t2-clamp", 1), ("?variety=t1-none", 0)],
+)
+def test_the_list_of_releases_can_be_narrowed(release: Release, researcher: Client, query: str, found: int) -> None:
+    assert researcher.get(f"/api/releases{query}").json()["count"] == found
