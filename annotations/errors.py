@@ -19,6 +19,7 @@ REFUSALS = {
     "consent_missing": "The consent form has to be agreed to first.",
     "launch_refused": "The study is not ready to launch.",
     "wrong_status": "The study is not in a state for that.",
+    "responses_do_not_fit": "The responses do not fit the dataset.",
     "settings_frozen": "The settings of a launched study are fixed.",
 }
 

@@ -133,6 +133,11 @@ def category_names(study: Study) -> list[str]:
     return list(study.dataset.categories.order_by("index").values_list("name", flat=True))
 
 
+def category_count(study: Study) -> int:
+    """K, the length of every soft label."""
+    return study.dataset.categories.count()
+
+
 def open_trials(session: Session) -> list[Trial]:
     """The session's trials without an answer, in order, each with its image."""
     return list(session.trials.filter(response__isnull=True).select_related("image").order_by("position"))

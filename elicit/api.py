@@ -77,3 +77,13 @@ def _flatten(details: Any, path: str = "") -> Iterator[tuple[str, str]]:
         else:
             for number, inner in enumerate(details):
                 yield from _flatten(inner, f"{path}.{number}".lstrip("."))
+
+
+def document_errors(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """drf-spectacular's hook: say of every operation that whatever else it answers is an error of the one form."""
+    schema = {"$ref": "#/components/schemas/ErrorOut"}
+    error = {"content": {"application/json": {"schema": schema}}, "description": "Any other status: an error."}
+    for operations in result["paths"].values():
+        for operation in operations.values():
+            operation["responses"].setdefault("default", error)
+    return result

@@ -104,7 +104,7 @@ class Migration(migrations.Migration):
                 ('token', models.CharField(default=annotations.models.participation.new_token, editable=False, max_length=48, unique=True)),
                 ('status', models.CharField(choices=[('instructions', 'reading the instructions'), ('trials', 'answering'), ('questionnaire', 'at the questionnaire'), ('completed', 'completed'), ('abandoned', 'abandoned')], default='instructions', max_length=13)),
                 ('consented_at', models.DateTimeField()),
-                ('category_order', models.JSONField(help_text='Category indices in the order shown.')),
+                ('category_order', models.JSONField(help_text='Category indices in the order shown; empty where it is not known.')),
                 ('questionnaire', models.JSONField(blank=True, default=dict)),
                 ('seen_at', models.DateTimeField(help_text='The last sign of life.')),
                 ('trials_begun_at', models.DateTimeField(blank=True, null=True)),

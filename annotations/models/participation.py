@@ -66,7 +66,7 @@ class Session(models.Model):
     status = models.CharField(max_length=13, choices=SessionStatus, default=SessionStatus.INSTRUCTIONS)
     consent = models.ForeignKey(Consent, on_delete=models.PROTECT, related_name="+")
     consented_at = models.DateTimeField()
-    category_order = models.JSONField(help_text="Category indices in the order shown.")
+    category_order = models.JSONField(help_text="Category indices in the order shown; empty where it is not known.")
     questionnaire = models.JSONField(blank=True, default=dict)
     seen_at = models.DateTimeField(help_text="The last sign of life.")
     trials_begun_at = models.DateTimeField(null=True, blank=True)

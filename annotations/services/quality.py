@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from statistics import fmean
 
+from annotations import selectors
 from annotations.models import ConsistencyCheck, Session, TrialKind
 from elicit.labels import consistency
 
@@ -13,7 +14,7 @@ def check_session(session_id: str, now: datetime) -> ConsistencyCheck:
     """Compare every repeat with its first answer and store the verdict. Doing it again gives the same row."""
     session = Session.objects.select_related("study").get(pk=session_id)
     repeats = session.trials.filter(kind=TrialKind.REPEAT).select_related("response", "repeat_of__response")
-    categories = len(session.category_order)
+    categories = selectors.category_count(session.study)
     comparisons = [
         consistency.compare(trial.repeat_of.response.elicited, trial.response.elicited, categories)
         for trial in repeats

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
@@ -58,7 +59,7 @@ def submit_response(
     """
     session = sessions.lock(session.pk)
     trial = Trial.objects.select_related("image").get(pk=trial_id, session=session)
-    categories = len(session.category_order)
+    categories = selectors.category_count(session.study)
     elicited = check(named, impossible, selectors.answer_rules(session.study, categories))
     if (stored := Response.objects.filter(trial=trial).first()) is not None:
         if stored.pk != response_id:
@@ -72,7 +73,7 @@ def submit_response(
     try:
         with transaction.atomic():
             response = Response.objects.create(
-                pk=response_id, trial=trial, received_at=now, **_columns(elicited), **timing.__dict__
+                pk=response_id, trial=trial, received_at=now, **columns(elicited), **timing.__dict__
             )
     except IntegrityError as error:
         # This trial is locked with its session, so the id is what stands in the way: another trial's answer has it.
@@ -85,7 +86,8 @@ def submit_response(
     return accepted
 
 
-def _columns(elicited: Elicited) -> dict[str, object]:
+def columns(elicited: Elicited) -> dict[str, Any]:
+    """A checked answer as `Response` stores it."""
     top_category, top_percentage = elicited.named[0]
     return {
         "named": [list(pair) for pair in elicited.named],

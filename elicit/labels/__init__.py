@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from elicit.labels.aggregation import MeanPool
+from elicit.labels.aggregation import (
+    POOLS,
+    ConfusionPool,
+    Intervals,
+    LogPool,
+    MeanPool,
+    MedianPool,
+    Pool,
+    ReliabilityPool,
+    bootstrap,
+)
 from elicit.labels.categories import CategorySet
 from elicit.labels.consistency import RULE_VERSION, RepeatComparison, Verdict, compare, judge
 from elicit.labels.elicited import AnswerRules, Contradiction, Elicited, check
@@ -17,26 +27,35 @@ from elicit.labels.release_files import (
     zip_release,
 )
 from elicit.labels.simplex import check_simplex, entropy, hellinger, js, kl, normalise, total_variation
-from elicit.labels.varieties import Answers, Depth, LabelVariety, Redistribution
+from elicit.labels.varieties import RECOMMENDED, Answers, Depth, LabelVariety, Redistribution
 
 __all__ = [
     "JSON",
+    "POOLS",
+    "RECOMMENDED",
     "RULE_VERSION",
     "AnswerRules",
     "Answers",
     "CategorySet",
+    "ConfusionPool",
     "Contradiction",
     "Depth",
     "Elicited",
+    "Intervals",
     "LabelVariety",
+    "LogPool",
     "MeanPool",
+    "MedianPool",
+    "Pool",
     "ReadRelease",
     "Recipe",
     "Redistribution",
     "Refusal",
     "ReleasedResponse",
+    "ReliabilityPool",
     "RepeatComparison",
     "Verdict",
+    "bootstrap",
     "check",
     "check_simplex",
     "compare",

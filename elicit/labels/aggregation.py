@@ -190,7 +190,7 @@ class ConfusionPool(MeanPool):
     (M q + k sum over c of q[c] C[c]) / (M + k), raised to ``exponent``: k = ``prior_weight`` is worth so many
     annotators, and with many annotators the image speaks for itself. Doubt about a cat so falls on dogs before
     it falls on ships, without any reference, and nothing that people confuse stays at 0. kappa =
-    ``pseudo_count`` >= 0 holds C to the uniform distribution where images are few.
+    ``pseudo_count`` > 0 holds C to the uniform distribution where images are few.
 
     Empirical Bayes with a Dirichlet prior per image, in the line of Efron & Morris (1973) and of Dawid &
     Skene's (1979) confusion matrices. The defaults were chosen by cross-validation: docs/decisions/0008.
@@ -198,7 +198,7 @@ class ConfusionPool(MeanPool):
     """
 
     exponent: float = field(default=1.5, kw_only=True)
-    prior_weight: float = 3.0
+    prior_weight: float = 4.0
     pseudo_count: float = 1.0
 
     confusion_: Floats = field(init=False, repr=False)
@@ -235,9 +235,9 @@ POOLS: dict[str, type[Pool]] = {
     "median": MedianPool,
     "log": LogPool,
     "reliability": ReliabilityPool,
-    "recommended": ConfusionPool,
+    "confusion": ConfusionPool,
 }
-"""By name, with the defaults of each."""
+"""By name, with the defaults of each; ``confusion`` is the recommended one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

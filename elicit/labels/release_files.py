@@ -33,7 +33,7 @@ from typing import IO, Any, Protocol, Self, TextIO, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from elicit.labels.aggregation import MeanPool
+from elicit.labels.aggregation import ConfusionPool, MeanPool, ReliabilityPool
 from elicit.labels.categories import CategorySet
 from elicit.labels.elicited import Elicited
 from elicit.labels.errors import Refusal
@@ -54,7 +54,7 @@ CIFAR10S = "cifar10s.json"
 CIFAR10S_ANSWERS = "cifar10s_answers.json"
 
 KINDS = ("practice", "main", "repeat", "attention")
-POOLS = {"mean": MeanPool}
+POOLS = {"mean": MeanPool, "reliability": ReliabilityPool, "confusion": ConfusionPool}
 
 _RESPONSE_COLUMNS = ("annotator", "image", "image_sha256", "kind", "position", "duration_ms")
 _IMAGE_COLUMNS = ("image", "image_sha256", "annotators")
@@ -115,7 +115,7 @@ class ReleasedResponse:
     """One response as it is released.
 
     ``annotator``: the pseudonym. ``image``: index in the dataset; ``image_sha256``: digest of its pixels.
-    ``kind``: practice, main, repeat or attention. ``position``: place in the session, from 0.
+    ``kind``: practice, main, repeat or attention. ``position``: place in the session, from 1.
     ``category_order``: category indices in the order shown, empty if unknown. ``duration_ms``: time to
     answer, None if unknown.
     """

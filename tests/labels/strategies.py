@@ -35,4 +35,5 @@ def varieties() -> st.SearchStrategy[LabelVariety]:
         st.sampled_from(Depth),
         st.sampled_from(Redistribution),
         st.floats(0, 1, exclude_max=True),
+        st.just(1.0) | st.floats(0, 1),
     )

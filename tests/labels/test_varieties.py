@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from random import Random
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from elicit.labels import Answers, Depth, Elicited, LabelVariety, Redistribution, Refusal
+from elicit.labels.varieties import RECOMMENDED
 from tests.labels.strategies import answer_lists, varieties
 
 T1, T2, TALL = Depth.T1, Depth.T2, Depth.TALL
@@ -79,6 +83,40 @@ def test_full_answers_and_corners(
     assert label(LabelVariety(T2, redistribution, gamma), answer) == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("depth", "redistribution", "spread", "expected"),
+    [
+        # Half of T1's leftover .4 is given: .2 over the free 1, 2, 3; class 0 keeps the rest.
+        (T1, CLAMP, 0.5, [0.8, 0.2 / 3, 0.2 / 3, 0.2 / 3, 0]),
+        (T1, UNIFORM, 0.5, [0.8, 0.05, 0.05, 0.05, 0.05]),
+        # T2: .2 left; a quarter of it, .05, is given. Named .6 : .2 share .95 as 3 : 1.
+        (T2, CLAMP, 0.25, [0.7125, 0.2375, 0.025, 0.025, 0]),
+        (T2, UNIFORM, 0.25, [0.7125, 0.2375, 0.05 / 3, 0.05 / 3, 0.05 / 3]),
+        # TALL: .1 left, half given; 6 : 2 : 1 share .95.
+        (TALL, CLAMP, 0.5, [0.95 * 6 / 9, 0.95 * 2 / 9, 0.95 / 9, 0.05, 0]),
+        (TALL, UNIFORM, 0.5, [0.95 * 6 / 9, 0.95 * 2 / 9, 0.95 / 9, 0.025, 0.025]),
+        # Nothing given is nothing spread.
+        (T2, CLAMP, 0.0, [0.75, 0.25, 0, 0, 0]),
+        (T2, UNIFORM, 0.0, [0.75, 0.25, 0, 0, 0]),
+        (T2, NONE, 0.5, [0.75, 0.25, 0, 0, 0]),
+    ],
+)
+def test_a_spread_below_one_gives_part_of_the_leftover_back(
+    depth: Depth, redistribution: Redistribution, spread: float, expected: list[float]
+) -> None:
+    assert label(LabelVariety(depth, redistribution, 0.1, spread), A) == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_full_answer_has_no_leftover_to_spread() -> None:
+    full = said((0, 75), (1, 25), impossible={4})
+    assert label(LabelVariety(spread=0.0), full) == label(LabelVariety(), full)
+
+
+def test_where_nobody_is_free_the_spread_makes_no_difference() -> None:
+    answer = said((0, 45), (1, 15), impossible={2, 3, 4})
+    assert label(LabelVariety(spread=0.5), answer) == pytest.approx([0.75, 0.25, 0, 0, 0], abs=1e-12)
+
+
 def test_when_every_class_is_named_the_leftover_goes_back_in_proportion() -> None:
     # Two classes at 30 and 10: nobody is free, so 30/40 and 10/40 whatever the redistribution.
     for redistribution in Redistribution:
@@ -129,7 +167,8 @@ def one_by_one(variety: LabelVariety, answer: Elicited, categories: int) -> list
     if variety.redistribution is NONE:
         free = []
     if total < 1 - 1e-9:
-        share = 1 - total
+        share = variety.spread * (1 - total) if free else 0.0
+        mass = [value / total * (1 - share) for value in mass]
     else:
         share = variety.gamma if variety.redistribution is CLAMP else 0.0
         keep = 1 - share if free else 1.0
@@ -146,6 +185,52 @@ def test_many_at_once_equal_one_at_a_time(drawn: tuple[list[Elicited], int], var
     labels = variety.soft_labels(Answers.from_elicited(elicited, categories=categories))
     slow = [one_by_one(variety, answer, categories) for answer in elicited]
     np.testing.assert_allclose(labels, slow, rtol=0, atol=1e-12)
+
+
+@given(answer_lists(), varieties(), st.randoms(use_true_random=False))
+@settings(max_examples=200, deadline=None)
+def test_classes_in_another_order_give_the_same_label_in_that_order(
+    drawn: tuple[list[Elicited], int], variety: LabelVariety, random: Random
+) -> None:
+    elicited, categories = drawn
+    order = list(range(categories))
+    random.shuffle(order)
+    renamed = [
+        Elicited(tuple((order[c], p) for c, p in answer.named), frozenset(order[c] for c in answer.impossible))
+        for answer in elicited
+    ]
+    labels = variety.soft_labels(Answers.from_elicited(elicited, categories=categories))
+    again = variety.soft_labels(Answers.from_elicited(renamed, categories=categories))
+    np.testing.assert_allclose(again[:, order], labels, rtol=0, atol=1e-12)
+
+
+@given(answer_lists(), varieties(), st.floats(0, 0.99))
+@settings(max_examples=200, deadline=None)
+def test_more_gamma_never_lowers_what_a_free_class_gets(
+    drawn: tuple[list[Elicited], int], variety: LabelVariety, gamma: float
+) -> None:
+    elicited, categories = drawn
+    answers = Answers.from_elicited(elicited, categories=categories)
+    less, more = sorted([variety.gamma, gamma])
+    low = replace(variety, gamma=less).soft_labels(answers)
+    high = replace(variety, gamma=more).soft_labels(answers)
+    depth = {T1: 1, T2: 2, TALL: categories}[variety.depth]
+    carries = (answers.percentages > 0) & (answers.ranks <= depth)
+    free = ~carries & ~answers.impossible
+    assert (high[free] >= low[free] - 1e-12).all()
+
+
+@given(answer_lists(), varieties(), st.floats(0, 1))
+@settings(max_examples=200, deadline=None)
+def test_more_spread_never_lowers_what_a_free_class_gets(
+    drawn: tuple[list[Elicited], int], variety: LabelVariety, spread: float
+) -> None:
+    elicited, categories = drawn
+    answers = Answers.from_elicited(elicited, categories=categories)
+    less, more = sorted([variety.spread, spread])
+    low = replace(variety, spread=less).soft_labels(answers)
+    high = replace(variety, spread=more).soft_labels(answers)
+    assert (high[answers.ranks == 0] >= low[answers.ranks == 0] - 1e-12).all()
 
 
 def test_rows_do_not_depend_on_how_many_there_are() -> None:
@@ -209,7 +294,37 @@ def test_a_variety_has_a_slug_and_comes_back_from_it() -> None:
     assert LabelVariety.from_slug("tall-none").gamma == 0.1
 
 
-@pytest.mark.parametrize("slug", ["", "t2", "t2-", "t3-clamp", "t2-Clamp", "ourst2clamp", "t2-clamp-x"])
+@given(varieties())
+def test_a_slug_carries_the_spread(variety: LabelVariety) -> None:
+    assert LabelVariety.from_slug(variety.slug, gamma=variety.gamma) == variety
+    assert ("-s" in variety.slug) == (variety.spread != 1)
+
+
+def test_the_recommended_variety_has_a_slug_of_its_own() -> None:
+    assert RECOMMENDED.slug == "t2-clamp-s0.75"
+    assert LabelVariety.from_slug("t2-clamp-s0.75", gamma=0.05) == RECOMMENDED
+
+
+@pytest.mark.parametrize("spread", [-0.1, 1.1, math.nan, math.inf])
+def test_a_spread_outside_its_range_is_refused(spread: float) -> None:
+    with pytest.raises(Refusal) as caught:
+        LabelVariety(spread=spread)
+    assert caught.value.code == "spread_out_of_range"
+    with pytest.raises(Refusal) as caught:
+        LabelVariety.from_slug(f"t2-clamp-s{spread}")
+    assert caught.value.code == "spread_out_of_range"
+
+
+def test_more_classes_than_a_byte_counts_share_the_leftover() -> None:
+    # 300 classes, 40 % left over for 299, or for the 199 that are not impossible.
+    assert label(LabelVariety(), said((0, 60)), 300)[1] == pytest.approx(0.4 / 299, rel=1e-12)
+    ruled_out = said((0, 60), impossible=set(range(200, 300)))
+    assert label(LabelVariety(), ruled_out, 300)[1] == pytest.approx(0.4 / 199, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "slug", ["", "t2", "t2-", "t3-clamp", "t2-Clamp", "ourst2clamp", "t2-clamp-x", "t2-clamp-s", "t2-clamp-s0.5-s1"]
+)
 def test_an_unknown_variety_is_refused(slug: str) -> None:
     with pytest.raises(Refusal) as caught:
         LabelVariety.from_slug(slug)
