@@ -309,8 +309,8 @@ def cost(data: Path, count: int, say: Callable[[str], None]) -> dict[str, Any]:
     say(f"  one answer at a time     {each * 1e6:8.1f} us each: {slower:.0f} times as long; {differ} of {few} differ")
     say(f"  peak of memory           {peak / 2**20:8.0f} MiB beside the answers, labels included")
     try:
-        import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
-        from pyarrow import parquet  # type: ignore[import-untyped, unused-ignore]
+        import pyarrow as pa
+        from pyarrow import parquet
     except ModuleNotFoundError:
         say("  Parquet left out: pyarrow is not installed (pip install pyarrow).")
         return figures
