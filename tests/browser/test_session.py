@@ -45,7 +45,7 @@ def reach_trials(page: Page, live_server: LiveServer, study: Study) -> Session:
     page.get_by_role("button", name="Continue").click()
     page.get_by_role("button", name="Start").click()
     # The controls are switched on when the page listens to them.
-    expect(page.locator("#categories")).to_be_enabled()
+    expect(page.get_by_role("button", name="Submit")).to_be_enabled()
     return Session.objects.latest("consented_at")
 
 
@@ -151,7 +151,7 @@ def test_a_full_session_by_keyboard_alone_stores_what_was_said(
     expect(page.get_by_role("button", name="Start")).to_be_visible()
     tab_to(page, "Start")
     press("Enter")
-    expect(page.locator("#categories")).to_be_enabled()
+    expect(page.get_by_role("button", name="Submit")).to_be_enabled()
     session = Session.objects.latest("consented_at")
     said = decide(session, seed=2)
     for done, (_, each) in enumerate(said, 1):
