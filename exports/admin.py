@@ -13,8 +13,8 @@ from django.utils.safestring import SafeString
 from annotations import selectors as annotated
 from elicit.labels.errors import Refusal
 from elicit.labels.release_files import Recipe
-from elicit.labels.varieties import Depth, LabelVariety, Redistribution
-from exports import selectors, services
+from elicit.labels.varieties import Depth, Redistribution
+from exports import recipes, selectors, services
 from exports.models import Release
 
 DEPTHS = [
@@ -29,16 +29,27 @@ REDISTRIBUTIONS = [
 ]
 
 
+OWN = "own"
+LABELS = [
+    ("recommended", "recommended: closest to what larger crowds say"),
+    ("published", "published: t2-clamp, gamma 0.1, mean, as CIFAR-10S"),
+    (OWN, "your own recipe, as set below, pooled by mean"),
+]
+
+
 class ReleaseRequestForm(forms.ModelForm[Release]):
     """The recipe of a release."""
 
-    depth = forms.ChoiceField(choices=DEPTHS)
-    redistribution = forms.ChoiceField(choices=REDISTRIBUTIONS)
+    labels = forms.ChoiceField(choices=LABELS, initial="recommended")
+    depth = forms.ChoiceField(choices=DEPTHS, required=False, help_text="For your own recipe only.")
+    redistribution = forms.ChoiceField(choices=REDISTRIBUTIONS, required=False, help_text="For your own recipe only.")
     gamma = forms.FloatField(
         initial=0.1,
         min_value=0,
         max_value=1,
-        help_text="With clamp: the share that unnamed categories get although the percentages add up to 100.",
+        required=False,
+        help_text="For your own recipe only. With clamp: the share that unnamed categories get although the "
+        "percentages add up to 100.",
     )
     include_repeats = forms.BooleanField(
         required=False, help_text="Average an annotator's repeats into their label of the image."
@@ -58,14 +69,20 @@ class ReleaseRequestForm(forms.ModelForm[Release]):
     @property
     def recipe(self) -> Recipe:
         data = self.cleaned_data
-        return Recipe(
-            variety=LabelVariety(Depth(data["depth"]), Redistribution(data["redistribution"]), data["gamma"]),
+        own = data["labels"] == OWN
+        return recipes.recipe(
+            f"{data['depth']}-{data['redistribution']}" if own else data["labels"],
+            gamma=data["gamma"] if own else None,
             include_repeats=data["include_repeats"],
             leave_out_inconsistent=data["leave_out_inconsistent"],
         )
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
+        if data.get("labels") == OWN:
+            for name in ("depth", "redistribution", "gamma"):
+                if name not in self.errors and data.get(name) in (None, ""):
+                    self.add_error(name, "This field is required for your own recipe.")
         if not self.errors:
             try:
                 services.check_request(study_id=data["study"].pk, recipe=self.recipe)
@@ -98,7 +115,7 @@ class ReleaseAdmin(admin.ModelAdmin[Release]):
 
     def get_fields(self, request: HttpRequest, obj: Release | None = None) -> Any:
         if obj is None:
-            return ("study", "depth", "redistribution", "gamma", "include_repeats", "leave_out_inconsistent")
+            return ("study", "labels", "depth", "redistribution", "gamma", "include_repeats", "leave_out_inconsistent")
         return (
             "state",
             "variety",

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from elicit.labels import cifar10h, cifar10s
-from elicit.labels.aggregation import POOLS
+from elicit.labels.aggregation import POOLS, RECOMMENDED_POOL
 from elicit.labels.categories import CategorySet
 from elicit.labels.errors import Refusal
 from elicit.labels.varieties import RECOMMENDED, Answers, Depth, LabelVariety, Redistribution
@@ -194,7 +194,7 @@ def _pool(arguments: argparse.Namespace) -> None:
             "categories_do_not_match",
             f"The labels have {labels.shape[1]} classes, --categories names {len(categories)}.",
         )
-    name = "confusion" if arguments.pool == "recommended" else arguments.pool
+    name = RECOMMENDED_POOL if arguments.pool == "recommended" else arguments.pool
     pool = POOLS[name]().fit(labels, images, np.arange(len(images)))
 
     def write(part: Path) -> None:

@@ -237,7 +237,10 @@ POOLS: dict[str, type[Pool]] = {
     "reliability": ReliabilityPool,
     "confusion": ConfusionPool,
 }
-"""By name, with the defaults of each; ``confusion`` is the recommended one."""
+"""By name, with the defaults of each."""
+
+RECOMMENDED_POOL = "confusion"
+"""Goes with ``varieties.RECOMMENDED``."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,7 +13,7 @@ from tests import factories as make
 pytestmark = pytest.mark.django_db
 
 ADD = "/admin/exports/release/add/"
-FORM = {"depth": "t2", "redistribution": "clamp", "gamma": "0.1"}
+FORM = {"labels": "own", "depth": "t2", "redistribution": "clamp", "gamma": "0.1"}
 
 
 def ask(client: Client, of: Study, **values: object) -> Any:
@@ -60,12 +60,23 @@ def test_the_study_of_the_link_is_chosen_already(admin_client: Client, study: St
 
 
 @pytest.mark.parametrize(
+    ("labels", "slug", "pool"), [("recommended", "t2-clamp-s0.75", "confusion"), ("published", "t2-clamp", "mean")]
+)
+def test_a_recipe_is_chosen_by_name(admin_client: Client, study: Study, labels: str, slug: str, pool: str) -> None:
+    admin_client.post(ADD, {"study": study.pk, "labels": labels})
+
+    recipe = Release.objects.get().recipe
+    assert (recipe["variety"]["slug"], recipe["pool"]) == (slug, pool)
+
+
+@pytest.mark.parametrize(
     ("values", "words"),
     [
         ({"gamma": "1"}, "gamma must be at least 0 and below 1"),
         ({"gamma": "-0.1"}, "greater than or equal to 0"),
         ({"gamma": "nan"}, "Enter a number"),
-        ({"gamma": ""}, "required"),
+        ({"gamma": ""}, "required for your own recipe"),
+        ({"labels": "other"}, "Select a valid choice"),
         ({"depth": "t3"}, "valid choice"),
         ({"redistribution": "x"}, "valid choice"),
         ({"study": ""}, "required"),

@@ -31,7 +31,7 @@ def test_a_release_is_asked_for_and_left_to_the_worker(study: Study) -> None:
 
 def test_the_options_are_the_recipe(study: Study) -> None:
     request_release(
-        "--study", "birds", "--variety", "tall-none", "--gamma", "0.2", "--include-repeats", "--leave-out-inconsistent"
+        "--study", "birds", "--recipe", "tall-none", "--gamma", "0.2", "--include-repeats", "--leave-out-inconsistent"
     )
 
     assert Release.objects.get().recipe == {
@@ -40,6 +40,24 @@ def test_the_options_are_the_recipe(study: Study) -> None:
         "include_repeats": True,
         "leave_out_inconsistent": True,
     }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variety", "pool"),
+    [
+        ((), {"slug": "t2-clamp-s0.75", "gamma": 0.05}, "confusion"),
+        (("--recipe", "published"), {"slug": "t2-clamp", "gamma": 0.1}, "mean"),
+        (("--recipe", "published", "--pool", "reliability"), {"slug": "t2-clamp", "gamma": 0.1}, "reliability"),
+        (("--recipe", "t1-uniform"), {"slug": "t1-uniform", "gamma": 0.1}, "mean"),
+    ],
+)
+def test_recipes_are_known_by_name_and_the_recommended_one_is_taken_unless_another_is_asked_for(
+    study: Study, arguments: tuple[str, ...], variety: dict[str, object], pool: str
+) -> None:
+    request_release("--study", "birds", *arguments)
+
+    recipe = Release.objects.get().recipe
+    assert (recipe["variety"], recipe["pool"]) == (variety, pool)
 
 
 def test_the_command_waits_and_says_where_the_release_lies(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +90,7 @@ def test_the_wait_has_an_end(study: Study) -> None:
     ("arguments", "words"),
     [
         (["--study", "nothing"], "no launched study"),
-        (["--study", "birds", "--variety", "t9-clamp"], "t9-clamp"),
+        (["--study", "birds", "--recipe", "t9-clamp"], "t9-clamp"),
         (["--study", "birds", "--gamma", "1"], "gamma"),
         (["--study", "birds", "--gamma", "nan"], "gamma"),
         (["--study", "empty"], "No session is completed"),

@@ -10,9 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from annotations import selectors as annotated
 from elicit.labels.errors import Refusal
-from elicit.labels.release_files import Recipe
-from elicit.labels.varieties import LabelVariety
-from exports import selectors, services
+from exports import recipes, selectors, services
 
 
 class Command(BaseCommand):
@@ -20,8 +18,13 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--study", required=True, metavar="SLUG")
-        parser.add_argument("--variety", default="t2-clamp", help="depth-redistribution: t1|t2|tall-clamp|uniform|none")
-        parser.add_argument("--gamma", type=float, default=0.1)
+        parser.add_argument(
+            "--recipe",
+            default="recommended",
+            help="recommended (the default), published, or the slug of a label variety: t1|t2|tall-clamp|uniform|none",
+        )
+        parser.add_argument("--gamma", type=float, help="other than the recipe's")
+        parser.add_argument("--pool", help="other than the recipe's: mean, median, log, reliability or confusion")
         parser.add_argument("--include-repeats", action="store_true")
         parser.add_argument("--leave-out-inconsistent", action="store_true")
         parser.add_argument(
@@ -38,12 +41,14 @@ class Command(BaseCommand):
         if row is None:
             raise CommandError(f"There is no launched study {study}.")
         try:
-            recipe = Recipe(
-                variety=LabelVariety.from_slug(options["variety"], gamma=options["gamma"]),
+            asked = recipes.recipe(
+                options["recipe"],
+                gamma=options["gamma"],
+                pool=options["pool"],
                 include_repeats=options["include_repeats"],
                 leave_out_inconsistent=options["leave_out_inconsistent"],
             )
-            release = services.request_release(study_id=row.pk, recipe=recipe, user=None)
+            release = services.request_release(study_id=row.pk, recipe=asked, user=None)
         except (Refusal, ValueError) as error:
             raise CommandError(str(error)) from error
         if wait is None:
