@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from django.core.management import call_command
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from annotations.models import Study
@@ -105,3 +107,36 @@ def release(page: Page, folder: Path) -> Path:
     path = folder / download.value.suggested_filename
     download.value.save_as(path)
     return path
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_researchers_pages_are_free_of_accessibility_faults(
+    browser: Browser, live_server: LiveServer, scheme: Literal["light", "dark"]
+) -> None:
+    make.make_curator()
+    study = make.make_study(dataset=make.make_dataset(images=4))
+    make.complete_session(study)
+    release = make.make_release(study)
+    context = browser.new_context(viewport={"width": 360, "height": 740}, color_scheme=scheme)
+    page = context.new_page()
+
+    def look() -> None:
+        found = Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+    page.goto(f"{live_server.url}/releases/")
+    look()
+    page.get_by_label("Username").fill("curator")
+    page.get_by_label("Password").fill("correct horse battery")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="Releases")).to_be_visible()
+    look()
+    page.get_by_role("link", name=str(release)).click()
+    expect(page.get_by_role("link", name="Download everything")).to_be_visible()
+    look()
+    page.get_by_role("link", name="Releases").click()
+    page.get_by_role("button", name="Make an API token").click()
+    expect(page.locator("#token")).to_be_visible()
+    look()
+    context.close()
