@@ -1,7 +1,7 @@
-# make run | test | lint | setup | training | lock | clean. Needs Python 3.11 with venv; PYTHON=... picks one.
+# make run | test | lint | setup | training | formats | readers | lock | clean. Needs Python 3.11 with venv; PYTHON=... picks one.
 SHELL := /bin/bash
 .DEFAULT_GOAL := run
-.PHONY: run test lint setup training lock clean
+.PHONY: run test lint setup training formats readers lock clean
 V := .venv/bin
 export UV_PYTHON_DOWNLOADS := never
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -14,7 +14,7 @@ LOCK = $(V)/uv pip compile -q --universal --python-version 3.11 --generate-hashe
 run: .venv/.base .venv/.sample  ## reads PORT (8000) and CIFAR10, the path of the official archive
 	@$(V)/python manage.py run
 
-test: .venv/.dev .venv/.training .venv/.sample  ## ARGS=... goes to pytest
+test: .venv/.dev .venv/.training .venv/.formats .venv/.sample  ## ARGS=... goes to pytest
 	@bash tests/system.sh
 	$(PYTEST) $(ARGS)
 	ELICIT_TEST_DB=sqlite $(PYTEST) -m "database and not (browser or postgres or slow or worker)" $(ARGS) || test $$? = 5 -a -n "$(ARGS)"
@@ -31,6 +31,8 @@ lint: .venv/.dev .venv/.training
 
 setup: .venv/.dev .venv/.sample
 training: .venv/.training
+formats: .venv/.formats  ## Parquet in releases
+readers: .venv/.readers  ## what reads releases, for the tests that skip without it
 
 .venv/.tools: requirements/tools.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is missing: apt-get install python3 python3-venv"; exit 1; }
@@ -50,11 +52,20 @@ training: .venv/.training
 	$(call install,--no-deps -r requirements/training.txt)
 	@$(V)/pip install -q -r requirements/torch.txt && touch $@
 
+.venv/.formats: .venv/.tools requirements/formats.txt
+	$(call install,-r requirements/formats.txt)
+	@touch $@
+.venv/.readers: .venv/.dev .venv/.formats requirements/readers.txt
+	$(call install,-r requirements/readers.txt)
+	@touch $@
+
 lock: .venv/.tools  ## UPGRADE=1 takes newer versions
 	$(LOCK) requirements/tools.in -o requirements/tools.txt
 	$(LOCK) requirements/base.in -o requirements/base.txt
 	$(LOCK) -c requirements/base.txt requirements/dev.in -o requirements/dev.txt
 	$(LOCK) -c requirements/dev.txt --no-emit-package torch requirements/training.in -o requirements/training.txt
+	$(LOCK) -c requirements/base.txt requirements/formats.in -o requirements/formats.txt
+	$(LOCK) $(addprefix -c requirements/,base.txt dev.txt training.txt formats.txt) requirements/readers.in -o requirements/readers.txt
 	$(LOCK) --no-deps requirements/sample.in -o requirements/sample.txt
 clean:
 	rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache test-results

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Any
+from uuid import UUID
 
-from django.db.models import Count, Max, Q, QuerySet
+from django.db.models import Count, Max, Q, QuerySet, TextField
+from django.db.models.functions import Cast
 
 from annotations.models import (
     Consent,
     Framing,
+    Image,
     Participant,
     Place,
     Response,
@@ -25,7 +30,7 @@ from annotations.models import (
 from annotations.models.participation import OPEN_STATUSES
 from elicit.labels import AnswerRules, CategorySet
 from elicit.labels.consistency import Verdict
-from elicit.labels.release_files import ReleasedResponse
+from elicit.labels.release_files import ResponseColumns
 
 # --- Studies
 
@@ -168,26 +173,88 @@ def _released_sessions(study_id: int, *, until: datetime, leave_out_inconsistent
     return sessions.exclude(consistency__verdict=Verdict.INCONSISTENT) if leave_out_inconsistent else sessions
 
 
-def released_responses(study_id: int, *, until: datetime, leave_out_inconsistent: bool) -> Iterator[ReleasedResponse]:
-    """Every response that a release may hold, main trials and repeats, under the annotator's pseudonym."""
-    sessions = _released_sessions(study_id, until=until, leave_out_inconsistent=leave_out_inconsistent)
-    responses = (
-        Response.objects.filter(trial__session__in=sessions, trial__kind__in=[TrialKind.MAIN, TrialKind.REPEAT])
-        .select_related("trial__image", "trial__session__participant")
-        .order_by("trial__image__index", "trial__session__participant__annotator", "trial__position")
+# Responses that a release reads at a time.
+_RELEASED_AT_ONCE = 10_000
+
+
+def released_responses(
+    study_id: int,
+    *,
+    until: datetime,
+    leave_out_inconsistent: bool,
+    told: Callable[[int, int], None] = lambda done, total: None,
+) -> Iterator[ResponseColumns]:
+    """Every response that a release may hold, main trials and repeats, under the annotator's pseudonym.
+
+    In chunks of about ten thousand, image by image: no statement stays open between two chunks, so that a long
+    release holds no snapshot and SQLite can be written to meanwhile. ``told`` hears of (images read, all images).
+    """
+    released = _released_sessions(study_id, until=until, leave_out_inconsistent=leave_out_inconsistent)
+    sessions: dict[UUID, tuple[str, tuple[int, ...]]] = {
+        session: (annotator, tuple(order))
+        for session, annotator, order in released.values_list(
+            "pk", "participant__annotator", "category_order"
+        ).iterator()
+    }
+    images = {
+        pk: (index, sha256)
+        for pk, index, sha256 in Image.objects.filter(study_images__study_id=study_id)
+        .order_by("index")
+        .values_list("pk", "index", "sha256")
+        .iterator()
+    }
+    keys = list(images)
+    # About as many as K annotators give, repeats apart.
+    at_once = max(1, _RELEASED_AT_ONCE // Study.objects.values_list("labels_per_image", flat=True).get(pk=study_id))
+    told(0, len(keys))
+    for start in range(0, len(keys), at_once):
+        rows = [
+            row
+            for row in Response.objects.filter(
+                trial__session__study_id=study_id,
+                trial__image_id__in=keys[start : start + at_once],
+                trial__kind__in=[TrialKind.MAIN, TrialKind.REPEAT],
+            )
+            .order_by()
+            .values_list(
+                "trial__session_id",
+                "trial__image_id",
+                "trial__kind",
+                "trial__position",
+                "duration_ms",
+                # As text: all of a chunk's are read at once below, rather than each by itself.
+                Cast("named", TextField()),
+                Cast("impossible", TextField()),
+            )
+            if row[0] in sessions
+        ]
+        if rows:
+            yield _as_columns(rows, sessions, images)
+        told(min(start + at_once, len(keys)), len(keys))
+
+
+def _as_columns(
+    rows: Sequence[tuple[Any, ...]],
+    sessions: Mapping[UUID, tuple[str, tuple[int, ...]]],
+    images: Mapping[int, tuple[int, str]],
+) -> ResponseColumns:
+    session, image, kinds, positions, durations, named_texts, impossible_texts = zip(*rows, strict=True)
+    named: list[list[tuple[int, float]]] = json.loads(f"[{','.join(named_texts)}]")
+    impossible: list[list[int]] = json.loads(f"[{','.join(impossible_texts)}]")
+    return ResponseColumns(
+        annotators=[sessions[pk][0] for pk in session],
+        images=[images[pk][0] for pk in image],
+        image_sha256=[images[pk][1] for pk in image],
+        kinds=kinds,
+        positions=positions,
+        durations=durations,
+        category_orders=[sessions[pk][1] for pk in session],
+        named_lengths=list(map(len, named)),
+        named_categories=[category for each in named for category, _ in each],
+        named_percentages=[percentage for each in named for _, percentage in each],
+        impossible_lengths=list(map(len, impossible)),
+        impossible_categories=list(chain.from_iterable(impossible)),
     )
-    for response in responses.iterator(chunk_size=2000):
-        trial = response.trial
-        yield ReleasedResponse(
-            annotator=trial.session.participant.annotator,
-            image=trial.image.index,
-            image_sha256=trial.image.sha256,
-            kind=trial.kind,
-            position=trial.position,
-            elicited=response.elicited,
-            category_order=tuple(trial.session.category_order),
-            duration_ms=response.duration_ms,
-        )
 
 
 def study_facts(study_id: int, *, until: datetime, leave_out_inconsistent: bool) -> Mapping[str, Any]:
@@ -197,7 +264,7 @@ def study_facts(study_id: int, *, until: datetime, leave_out_inconsistent: bool)
     kept = released.aggregate(sessions=Count("pk"), annotators=Count("participant", distinct=True))
     ended = Session.objects.filter(study_id=study_id, consented_at__lte=until)
     completed = ended.filter(status=SessionStatus.COMPLETED, completed_at__lte=until)
-    consents = sorted(set(released.values_list("consent__version", flat=True)))
+    consents = dict(sorted(released.order_by().values_list("consent__version", "consent__text").distinct()))
     return {
         "study": study.slug,
         "study_name": study.name,
@@ -213,7 +280,10 @@ def study_facts(study_id: int, *, until: datetime, leave_out_inconsistent: bool)
         "category_order_shuffled": study.shuffle_categories,
         "repeats_per_session": study.repeats_per_session,
         "repeat_distance": study.repeat_distance,
-        "consent_versions": consents,
+        "consent_versions": list(consents),
+        "consent_texts": {str(version): text for version, text in consents.items()},
+        "pay": study.pay_note,
+        "time_estimate": study.time_estimate,
         "sessions": kept["sessions"],
         "annotators": kept["annotators"],
         "sessions_left_out": {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import tempfile
-from collections.abc import Iterable, Iterator
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,18 @@ from django.db.models import Max
 from django.utils import timezone
 
 from annotations import selectors as annotated
-from elicit.labels.release_files import Recipe, ReleasedResponse, write_release, zip_release
+from elicit.labels.release_files import Recipe, write_release, zip_release
+from elicit.labels.release_files.common import sync_directory
 from exports import selectors
 from exports.errors import ExportError
 from exports.kinds import BUILD_RELEASE
 from exports.models import Release
 from jobs import services as jobs
 from jobs.models import Job
+from jobs.tasks import TRANSIENT
+
+# Seconds between two reports of one stage: few beside a lease, many beside a chunk.
+REPORT_EVERY = 2.0
 
 
 def check_request(*, study_id: int, recipe: Recipe) -> None:
@@ -57,27 +62,43 @@ def request_release(*, study_id: int, recipe: Recipe, user: User | None) -> Rele
 
 
 def build_release(job: Job) -> None:
-    """Build the release that the job names. Again after a kill: nothing shows before all of it is there."""
+    """Build the release that the job names. Nothing shows before all of it is there.
+
+    After a kill the build goes on where it stopped: what was finished lies sealed in a scratch folder, and whoever
+    holds the job takes that over. Its name carries the owner: one who has lost the job finds no folder to write to.
+    """
     release = selectors.releases().get(pk=job.subject)
-    if release.is_ready:
-        return
     root = Path(settings.RELEASES_ROOT)
     root.mkdir(parents=True, exist_ok=True)
-    mine = f".building-{release.pk}-"
-    # The job is ours alone by now: a killed attempt left these, or one that has lost the job and will notice.
-    for left in root.glob(f"{mine}*"):
-        shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=mine, dir=root) as scratch:
-        built = Path(scratch) / release.name
-        built.mkdir()
-        manifest = _write(release, job, built)
-        jobs.report(job, "packing")
-        packed = zip_release(built, Path(scratch) / f"{release.name}.zip")
-        sha256, size = _digest(packed)
-        # Last word before anything shows: stops here if another worker has taken the job over.
-        jobs.report(job, "publishing")
-        _publish(built, selectors.folder(release))
-        packed.replace(selectors.archive(release))
+    if release.is_ready:
+        _clear(root, release)
+        return
+    scratch = _take_over(root, release, job)
+    try:
+        _build(release, job, scratch)
+    except Exception as error:
+        if not scratch.exists():
+            # Whatever went wrong in a folder that is gone: that another has the job is the news.
+            jobs.report(job, "stopping")
+        if not isinstance(error, TRANSIENT):
+            # Lost, refused or a defect: there is nothing that a later attempt could go on with.
+            _discard(scratch)
+        raise
+    _discard(scratch)
+
+
+def _build(release: Release, job: Job, scratch: Path) -> None:
+    told = _Reports(job)
+    built, packed = scratch / release.name, scratch / f"{release.name}.zip"
+    manifest = _write(release, built, scratch / "work", told)
+    told("packing")
+    zip_release(built, packed, progress=told)
+    sha256, size = _digest(packed)
+    # Last word before anything shows: stops here if another worker has taken the job over.
+    jobs.report(job, "publishing")
+    _publish(built, selectors.folder(release), scratch)
+    packed.replace(selectors.archive(release))
+    sync_directory(selectors.archive(release).parent)
     Release.objects.filter(pk=release.pk, ready_at__isnull=True).update(
         ready_at=timezone.now(),
         manifest=manifest,
@@ -87,35 +108,91 @@ def build_release(job: Job) -> None:
     )
 
 
-def _write(release: Release, job: Job, folder: Path) -> dict[str, Any]:
+class _Reports:
+    """Tells the job how far the build is: each stage, and every few seconds of it, which keeps the lease."""
+
+    def __init__(self, job: Job) -> None:
+        self._job, self._stage, self._told_at = job, "", 0.0
+
+    def __call__(self, stage: str, done: int = 0, total: int = 0) -> None:
+        now = time.monotonic()
+        if stage != self._stage or now - self._told_at >= REPORT_EVERY:
+            jobs.report(self._job, stage, done, total)
+            self._stage, self._told_at = stage, now
+
+
+def _write(release: Release, folder: Path, scratch: Path, told: _Reports) -> dict[str, Any]:
     recipe = Recipe.from_dict(release.recipe)
     until, leave_out = release.requested_at, recipe.leave_out_inconsistent
-    responses = annotated.released_responses(release.study_id, until=until, leave_out_inconsistent=leave_out)
+    told("reading")
     return dict(
         write_release(
             folder,
             categories=annotated.study_categories(release.study_id),
-            responses=_reported(responses, job),
+            responses=annotated.released_responses(
+                release.study_id,
+                until=until,
+                leave_out_inconsistent=leave_out,
+                told=lambda done, total: told("reading", done, total),
+            ),
             recipe=recipe,
             facts=annotated.study_facts(release.study_id, until=until, leave_out_inconsistent=leave_out),
             version=release.version,
-            progress=lambda stage, done, total: jobs.report(job, stage, done, total),
+            progress=told,
+            scratch=scratch,
         )
     )
 
 
-def _reported(responses: Iterable[ReleasedResponse], job: Job) -> Iterator[ReleasedResponse]:
-    """The same responses. Reading very many takes longer than a lease: every thousandth extends it."""
-    for number, response in enumerate(responses):
-        if number % 1000 == 0:
-            jobs.report(job, "reading", number)
-        yield response
+# Scratch folders
 
 
-def _publish(built: Path, target: Path) -> None:
+def _scratch_folders(root: Path, release: Release) -> list[Path]:
+    return sorted(root.glob(f".building-{release.pk}-*"))
+
+
+def _take_over(root: Path, release: Release, job: Job) -> Path:
+    """This attempt's scratch folder: the one that the last attempt left, under the new owner's name, or a new one."""
+    mine = root / f".building-{release.pk}-{job.owner}"
+    _sweep(root, release)
+    for left in _scratch_folders(root, release):
+        if mine.exists():
+            _discard(left)
+            continue
+        # The job is ours alone by now. Renaming takes the ground from under one who has not noticed yet.
+        with suppress(FileNotFoundError):
+            left.replace(mine)
+    mine.mkdir(exist_ok=True)
+    return mine
+
+
+def _discard(scratch: Path) -> None:
+    """Remove a scratch folder, unless another has taken it over, even while it is being removed."""
+    doomed = scratch.with_name(scratch.name.replace(".building-", ".removing-", 1))
+    with suppress(FileNotFoundError):
+        scratch.replace(doomed)
+        shutil.rmtree(doomed)
+
+
+def _sweep(root: Path, release: Release) -> None:
+    """What a killed attempt was removing."""
+    for doomed in root.glob(f".removing-{release.pk}-*"):
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _clear(root: Path, release: Release) -> None:
+    """What an attempt left that was killed after it had published."""
+    _sweep(root, release)
+    for left in _scratch_folders(root, release):
+        _discard(left)
+
+
+def _publish(built: Path, target: Path, scratch: Path) -> None:
     """Move the finished folder into place; what a killed attempt left there goes."""
     if target.exists():
-        shutil.rmtree(target)
+        replaced = scratch / "replaced"
+        shutil.rmtree(replaced, ignore_errors=True)
+        target.replace(replaced)
     built.replace(target)
 
 

@@ -14,7 +14,7 @@ from annotations import selectors as annotated
 from annotations.models import ConsistencyCheck, Place, Session, Study
 from annotations.services import sessions, studies
 from elicit.labels import LabelVariety, read_release
-from elicit.labels.release_files import Recipe, zip_release
+from elicit.labels.release_files import Progress, Recipe, zip_release
 from elicit.labels.varieties import Answers, Depth, Redistribution
 from exports import selectors, services
 from exports.errors import ExportError
@@ -28,12 +28,22 @@ from tests import factories as make
 pytestmark = pytest.mark.django_db
 
 FILES = {
-    "responses.csv",
-    "responses.jsonl",
-    "soft_labels.csv",
+    "DATASHEET.md",
+    "README.md",
+    "annotator_soft_labels.npy",
+    "cifar10h-counts.npy",
+    "cifar10h-probs.npy",
     "cifar10s.json",
     "cifar10s_answers.json",
+    "croissant.json",
+    "images.npy",
     "manifest.json",
+    "responses.csv",
+    "responses.jsonl",
+    "responses.parquet",
+    "soft_labels.csv",
+    "soft_labels.npy",
+    "soft_labels.parquet",
 }
 
 
@@ -385,10 +395,10 @@ def test_a_worker_that_lost_the_job_publishes_nothing(
     release = make.make_release(study, build=False)
     slow = claim(release)
 
-    def take_over(folder: Path, target: Path) -> Path:
+    def take_over(folder: Path, target: Path, progress: Progress) -> Path:
         clock.shift(jobs.LEASE + timedelta(seconds=1))
         assert jobs.claim(slow.pk) is not None
-        return zip_release(folder, target)
+        return zip_release(folder, target, progress=progress)
 
     monkeypatch.setattr(services, "zip_release", take_over)
     with pytest.raises(JobLost):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
+from typing import Any
 
-from elicit.labels import CategorySet, Elicited, ReleasedResponse
+from elicit.labels import CategorySet, Elicited, Recipe, ReleasedResponse, write_release
 
 CATEGORIES = CategorySet(("Bird", "Cat", "Dog"))
 
@@ -46,3 +48,32 @@ def study() -> list[ReleasedResponse]:
         response("bea", 4, (1, 100.0), impossible={0, 2}, position=2, order=()),
         response("bea", 7, (1, 50.0), (2, 30.0), (0, 5.0), kind="attention", position=3, order=()),
     ]
+
+
+FACTS: dict[str, Any] = {
+    "study": "birds",
+    "study_name": "Birds: “which?”",
+    "licence": "cc-by-4.0",
+    "dataset": "pictures",
+    "dataset_origin": "made up",
+    "framing": "what 100 people would say",
+    "pay": "£2 for ten minutes",
+    "recruitment": "A poster.",
+    "labels_per_image_wanted": 2,
+    "consent_versions": [1, 3],
+    "consent_texts": {"1": "You agree.", "3": "You agree\n\nto more."},
+    "sessions": 2,
+    "sessions_left_out": {"not_completed": 3, "place_given_away": 0, "inconsistent": 1},
+}
+
+
+def write(folder: Path, **changes: Any) -> dict[str, Any]:
+    """A release of the study into ``folder``, with all the facts that its words can tell; its manifest."""
+    arguments: dict[str, Any] = {
+        "categories": CATEGORIES,
+        "responses": study(),
+        "recipe": Recipe(),
+        "facts": FACTS,
+        "version": 1,
+    }
+    return write_release(folder, **{**arguments, **changes})

@@ -7,14 +7,17 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from elicit.labels import (
     CategorySet,
@@ -27,20 +30,25 @@ from elicit.labels import (
     write_release,
     zip_release,
 )
+from elicit.labels.release_files import POOLS, building, columns
 from tests.labels.releases import CATEGORIES, digest, response, study
 
 FACTS: dict[str, Any] = {"study": "birds", "name": "Vögel", "labels_per_image": 2, "framing": "others"}
-FILES = ["cifar10s.json", "cifar10s_answers.json", "responses.csv", "responses.jsonl", "soft_labels.csv"]
+FIRST_FORMAT = ["cifar10s.json", "cifar10s_answers.json", "responses.csv", "responses.jsonl", "soft_labels.csv"]
+ARRAYS = ["annotator_soft_labels.npy", "cifar10h-counts.npy", "cifar10h-probs.npy", "images.npy", "soft_labels.npy"]
+PARQUET = ["responses.parquet", "soft_labels.parquet"] if find_spec("pyarrow") else []
+FILES = sorted([*FIRST_FORMAT, *ARRAYS, *PARQUET, "DATASHEET.md", "README.md", "croissant.json"])
 
 
 def write(
     directory: Path,
-    responses: list[ReleasedResponse] | None = None,
+    responses: Iterable[ReleasedResponse] | None = None,
     *,
     categories: CategorySet = CATEGORIES,
     recipe: Recipe | None = None,
     facts: dict[str, Any] = FACTS,
     progress: Callable[[str, int, int], None] | None = None,
+    scratch: Path | None = None,
 ) -> dict[str, Any]:
     return write_release(
         directory,
@@ -50,6 +58,7 @@ def write(
         facts=facts,
         version=3,
         progress=progress,
+        scratch=scratch,
     )
 
 
@@ -74,6 +83,8 @@ def release(tmp_path: Path) -> Path:
 def test_it_writes_the_documented_files_and_nothing_else(release: Path) -> None:
     assert sorted(path.name for path in release.iterdir()) == sorted([*FILES, "manifest.json"])
     for name, content in bytes_of(release).items():
+        if name in (*ARRAYS, *PARQUET):
+            continue
         assert b"\r" not in content, name
         assert content.endswith(b"\n"), name
 
@@ -171,7 +182,7 @@ def test_the_manifest_seals_every_file(release: Path, tmp_path: Path) -> None:
     manifest = json.loads((release / "manifest.json").read_text(encoding="utf-8"))
     assert manifest == write(tmp_path / "again")
     assert manifest["format"] == "elicit-release"
-    assert manifest["format_version"] == 1
+    assert manifest["format_version"] == 2
     assert manifest["version"] == 3
     assert manifest["categories"] == ["Bird", "Cat", "Dog"]
     assert manifest["facts"] == FACTS
@@ -190,6 +201,11 @@ def test_the_manifest_seals_every_file(release: Path, tmp_path: Path) -> None:
         assert seal == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     lines = "".join(f"{manifest['files'][name]['sha256']}  {name}\n" for name in FILES)
     assert manifest["digest"] == hashlib.sha256(lines.encode()).hexdigest()
+
+
+def test_a_release_tells_the_version_of_the_product(release: Path) -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert read_release(release).manifest["written_by"]["elicit"] == project["version"]
 
 
 def test_repeats_are_pooled_when_the_recipe_asks_but_make_no_annotator(tmp_path: Path) -> None:
@@ -423,6 +439,15 @@ def seal_of(content: bytes) -> dict[str, Any]:
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
+def as_first_format(release: Path) -> None:
+    """Take from a release what its first format had not."""
+    for name in set(FILES) - set(FIRST_FORMAT):
+        (release / name).unlink()
+    manifest = json.loads((release / "manifest.json").read_text(encoding="utf-8"))
+    edit(release, format_version=1, files={name: manifest["files"][name] for name in FIRST_FORMAT})
+    reseal(release)
+
+
 def test_files_never_leave_the_release(release: Path) -> None:
     (release.parent / "secret.csv").write_bytes(b"s")
     reseal(release, **{"../secret.csv": seal_of(b"s")})
@@ -451,11 +476,34 @@ def test_a_length_that_is_wrong_is_damage_even_where_the_hash_is_right(release: 
     ],
 )
 def test_sealed_nonsense_is_still_refused(release: Path, name: str, content: str) -> None:
+    as_first_format(release)
     (release / name).write_text(content, encoding="utf-8")
     reseal(release, **{name: seal_of(content.encode())})
     refusal = refused(release)
     assert refusal.code == "release_damaged"
     assert name in refusal.message
+
+
+@pytest.mark.parametrize("array", [np.zeros((2, 3)), np.full((3, 3), 1 / 3), np.full((2, 3), 1 / 3, dtype=np.float32)])
+def test_sealed_arrays_of_nonsense_are_refused_too(release: Path, array: NDArray[Any]) -> None:
+    np.save(release / "soft_labels.npy", array)
+    reseal(release, **{"soft_labels.npy": seal_of((release / "soft_labels.npy").read_bytes())})
+    refusal = refused(release)
+    assert refusal.code == "release_damaged"
+    assert "soft_labels.npy" in refusal.message
+
+
+def test_a_release_of_the_first_format_is_read_as_it_was(release: Path) -> None:
+    new = read_release(release)
+    new_table = new.table()
+    as_first_format(release)
+    old = read_release(release)
+    assert old.manifest["format_version"] == 1
+    for name in ("images", "soft_labels", "counts", "annotators", "response_images", "response_soft_labels", "kinds"):
+        assert getattr(old, name).tolist() == getattr(new, name).tolist(), name
+    assert {name: str(column.tolist()) for name, column in old.table().items()} == {
+        name: str(column.tolist()) for name, column in new_table.items()
+    }
 
 
 def test_what_is_no_release_is_told_apart_from_what_is_not_there(tmp_path: Path, release: Path) -> None:
@@ -469,10 +517,10 @@ def test_what_is_no_release_is_told_apart_from_what_is_not_there(tmp_path: Path,
     assert refused(tmp_path / "notes.txt").code == "release_unknown_format"
     (tmp_path / "empty" / "manifest.json").write_text("{}", encoding="utf-8")
     assert refused(tmp_path / "empty").code == "release_unknown_format"
-    edit(release, format_version=2)
+    edit(release, format_version=3)
     refusal = refused(release)
     assert refusal.code == "release_unknown_format"
-    assert "2" in refusal.message
+    assert "3" in refusal.message
 
 
 # What can't be written
@@ -520,7 +568,8 @@ class _Stop(Exception):
     pass
 
 
-def test_progress_is_told_and_may_stop_the_work(tmp_path: Path) -> None:
+def test_progress_is_told_and_may_stop_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "MOST_ROWS", 1000)
     many = [response(f"a{number % 3}", number // 3, (0, 60.0)) for number in range(3000)]
     told: list[tuple[str, int, int]] = []
 
@@ -531,22 +580,89 @@ def test_progress_is_told_and_may_stop_the_work(tmp_path: Path) -> None:
 
     with pytest.raises(_Stop):
         write(tmp_path / "release", many, progress=stop)
-    assert told[:6] == [
-        ("labels", 0, 3000),
-        ("labels", 3000, 3000),
-        ("responses.csv", 0, 3000),
-        ("responses.csv", 1000, 3000),
-        ("responses.csv", 2000, 3000),
-        ("responses.csv", 3000, 3000),
+    assert told[:4] == [("labels", 0, 3000), ("labels", 1000, 3000), ("labels", 2000, 3000), ("labels", 3000, 3000)]
+    assert [each for each in told if each[0] == "responses.csv"] == [
+        ("responses.csv", done, 3000) for done in (0, 1000, 2000, 3000)
     ]
-    assert ("soft_labels.csv", 1000, 1000) in told
     left = sorted(path.name for path in (tmp_path / "release").iterdir())
-    assert left == ["responses.csv", "responses.jsonl", "soft_labels.csv"]
+    assert left == sorted(["annotator_soft_labels.npy", "responses.csv", "responses.jsonl", *PARQUET[:1]])
+    assert [path.name for path in tmp_path.iterdir()] == ["release"]
     assert refused(tmp_path / "release").code == "release_not_found"
 
+    monkeypatch.undo()
     write(tmp_path / "release", many)
     write(tmp_path / "straight", many)
     assert bytes_of(tmp_path / "release") == bytes_of(tmp_path / "straight")
+
+
+# Kept work
+
+
+def unread() -> Iterator[ReleasedResponse]:
+    raise AssertionError("the responses were read again")
+    yield response("ana", 1, (0, 1.0))
+
+
+def test_a_build_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    written: list[str] = []
+
+    def stop(stage: str, done: int, total: int) -> None:
+        if done == 0:
+            written.append(stage)
+        if stage == "cifar10s.json":
+            raise _Stop
+
+    with pytest.raises(_Stop):
+        write(tmp_path / "release", progress=stop, scratch=tmp_path / "scratch")
+    finished = tmp_path / "release" / "responses.csv"
+    before = finished.stat().st_ino
+    (tmp_path / "release" / "cifar10s.json.part").write_text("half", encoding="utf-8")
+
+    manifest = write(tmp_path / "release", unread(), scratch=tmp_path / "scratch")
+
+    assert finished.stat().st_ino == before
+    assert manifest == write(tmp_path / "straight")
+    assert bytes_of(tmp_path / "release") == bytes_of(tmp_path / "straight")
+    assert write(tmp_path / "release", unread(), scratch=tmp_path / "scratch") == manifest
+
+
+@pytest.mark.parametrize("damage", [flip, cut, extend, Path.unlink])
+def test_kept_work_that_is_damaged_is_done_again(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    write(tmp_path / "release", scratch=tmp_path / "scratch")
+    damage(tmp_path / "release" / "responses.csv")
+    damage(tmp_path / "scratch" / "spool" / "image.column")
+    write(tmp_path / "release", scratch=tmp_path / "scratch")
+    write(tmp_path / "straight")
+    assert bytes_of(tmp_path / "release") == bytes_of(tmp_path / "straight")
+
+
+def test_work_that_was_kept_for_something_else_is_not_taken_over(tmp_path: Path) -> None:
+    write(tmp_path / "release", study()[1:], scratch=tmp_path / "scratch")
+    other = write(tmp_path / "release", facts={"study": "fish"}, scratch=tmp_path / "scratch")
+    assert other["counts"]["responses"] == len(study())
+    assert other == write(tmp_path / "straight", facts={"study": "fish"})
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_the_bytes_do_not_depend_on_how_the_rows_are_cut(
+    release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    monkeypatch.setattr(columns, "MOST_ROWS", rows)
+    monkeypatch.setattr(building, "_BLOCK_SIZE", 3 * rows)
+    write(tmp_path / "other")
+    assert bytes_of(tmp_path / "other") == bytes_of(release)
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_every_pool_is_fitted_to_all_that_the_recipe_pools(tmp_path: Path, pool: str) -> None:
+    write(tmp_path / "release", recipe=Recipe(pool=pool))
+    release = read_release(tmp_path / "release")
+    main = release.kinds == "main"
+    expected = POOLS[pool]().fit(
+        release.response_soft_labels[main], release.response_images[main], release.annotators[main]
+    )
+    assert release.soft_labels.tolist() == expected.soft_labels_.tolist()
+    assert release.counts.tolist() == expected.counts_.tolist()
 
 
 # Recipes
