@@ -166,11 +166,23 @@ def releasable_studies() -> QuerySet[Study]:
 
 
 def _released_sessions(study_id: int, *, until: datetime, leave_out_inconsistent: bool) -> QuerySet[Session]:
-    """Completed by `until`, and holding a place: a session whose place was given away came too late for K."""
+    """Completed by `until`, and holding a place: a session whose place was given away came too late for K.
+
+    Where inconsistent sessions stay out, so do those that were not checked by `until`: whether a worker has been there
+    in the meantime must not change the bytes.
+    """
     sessions = Session.objects.filter(
         study_id=study_id, status=SessionStatus.COMPLETED, completed_at__lte=until, place__isnull=False
     )
-    return sessions.exclude(consistency__verdict=Verdict.INCONSISTENT) if leave_out_inconsistent else sessions
+    return (
+        sessions.filter(_checked(until)).exclude(consistency__verdict=Verdict.INCONSISTENT)
+        if leave_out_inconsistent
+        else sessions
+    )
+
+
+def _checked(until: datetime) -> Q:
+    return Q(consistency__checked_at__lte=until)
 
 
 # Responses that a release reads at a time.
@@ -264,6 +276,7 @@ def study_facts(study_id: int, *, until: datetime, leave_out_inconsistent: bool)
     kept = released.aggregate(sessions=Count("pk"), annotators=Count("participant", distinct=True))
     ended = Session.objects.filter(study_id=study_id, consented_at__lte=until)
     completed = ended.filter(status=SessionStatus.COMPLETED, completed_at__lte=until)
+    in_place = completed.filter(place__isnull=False)
     consents = dict(sorted(released.order_by().values_list("consent__version", "consent__text").distinct()))
     return {
         "study": study.slug,
@@ -289,8 +302,9 @@ def study_facts(study_id: int, *, until: datetime, leave_out_inconsistent: bool)
         "sessions_left_out": {
             "not_completed": ended.count() - completed.count(),
             "place_given_away": completed.filter(place__isnull=True).count(),
-            "inconsistent": completed.filter(place__isnull=False, consistency__verdict=Verdict.INCONSISTENT).count()
+            "inconsistent": in_place.filter(_checked(until), consistency__verdict=Verdict.INCONSISTENT).count()
             if leave_out_inconsistent
             else 0,
+            "not_checked_yet": in_place.exclude(_checked(until)).count() if leave_out_inconsistent else 0,
         },
     }

@@ -17,6 +17,7 @@ REASONS = {
     "not_completed": "not completed",
     "place_given_away": "back too late",
     "inconsistent": "inconsistent",
+    "not_checked_yet": "not checked yet",
 }
 SEE = permission_required("exports.view_release", raise_exception=True)
 

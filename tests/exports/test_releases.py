@@ -12,7 +12,7 @@ import time_machine
 
 from annotations import selectors as annotated
 from annotations.models import ConsistencyCheck, Place, Session, Study
-from annotations.services import sessions, studies
+from annotations.services import quality, sessions, studies
 from elicit.labels import LabelVariety, read_release
 from elicit.labels.release_files import Progress, Recipe, zip_release
 from elicit.labels.varieties import Answers, Depth, Redistribution
@@ -170,7 +170,12 @@ def test_the_manifest_tells_the_facts_of_the_study(study: Study) -> None:
     assert facts["labels_per_image_wanted"] == 4
     assert facts["consent_versions"] == [1]
     assert (facts["sessions"], facts["annotators"]) == (2, 2)
-    assert facts["sessions_left_out"] == {"not_completed": 0, "place_given_away": 0, "inconsistent": 0}
+    assert facts["sessions_left_out"] == {
+        "not_completed": 0,
+        "place_given_away": 0,
+        "inconsistent": 0,
+        "not_checked_yet": 0,
+    }
     assert (counts["images"], counts["annotators"], counts["responses"], counts["pooled_responses"]) == (4, 2, 10, 8)
     assert release.manifest["version"] == 1
     assert release.digest == release.manifest["digest"]
@@ -214,7 +219,12 @@ def test_inconsistent_sessions_are_left_out_when_asked_and_counted(study: Study)
     release = make.make_release(study, Recipe(leave_out_inconsistent=True))
 
     facts = release.manifest["facts"]
-    assert facts["sessions_left_out"] == {"not_completed": 0, "place_given_away": 0, "inconsistent": 1}
+    assert facts["sessions_left_out"] == {
+        "not_completed": 0,
+        "place_given_away": 0,
+        "inconsistent": 1,
+        "not_checked_yet": 0,
+    }
     assert facts["sessions"] == 1
     kept = study.participants.get(platform_id="PLATFORM-ID-1").annotator
     assert {line["annotator"] for line in response_lines(release)} == {kept}
@@ -223,6 +233,19 @@ def test_inconsistent_sessions_are_left_out_when_asked_and_counted(study: Study)
 def response_lines(release: Release) -> list[dict[str, object]]:
     text = (selectors.folder(release) / "responses.jsonl").read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
+
+
+def test_sessions_that_no_worker_has_checked_yet_stay_out_where_inconsistent_ones_do(study: Study) -> None:
+    """Whether a worker has been there meanwhile must not change the bytes."""
+    make.run_jobs()
+    ConsistencyCheck.objects.filter(session=study.sessions.first()).delete()
+    release = make.make_release(study, Recipe(leave_out_inconsistent=True), build=False)
+    quality.check_session(str(study.sessions.get(consistency=None).pk), release.requested_at + timedelta(seconds=1))
+    services.build_release(claim(release))
+    release.refresh_from_db()
+
+    assert release.manifest["facts"]["sessions_left_out"]["not_checked_yet"] == 1
+    assert release.manifest["facts"]["sessions"] == 1
 
 
 def test_sessions_that_are_not_completed_are_left_out_and_counted(study: Study) -> None:

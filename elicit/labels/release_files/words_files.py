@@ -62,6 +62,7 @@ _LEFT_OUT = {
     "not_completed": "not completed when the release was asked for",
     "place_given_away": "back after their place was given to somebody else",
     "inconsistent": "inconsistent: their repeats differ too much from the first answers",
+    "not_checked_yet": "not checked yet when the release was asked for",
 }
 _SPREADS = {
     Redistribution.CLAMP: "goes in equal parts to the categories that are neither named nor ruled out",
