@@ -62,10 +62,9 @@ class Run:
 
     def children(self) -> list[int]:
         """Process ids of the web server and the worker."""
-        listed = subprocess.run(
-            ["ps", "-o", "pid=", "--ppid", str(self.process.pid)], capture_output=True, text=True, check=False
-        )
-        return [int(pid) for pid in listed.stdout.split()]
+        pid = self.process.pid
+        listed = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8")
+        return [int(child) for child in listed.split()]
 
     def ctrl_c(self) -> int:
         self.process.send_signal(signal.SIGINT)
@@ -100,6 +99,9 @@ def gone(pids: list[int], within: float = 30.0) -> bool:
     return False
 
 
+linux = pytest.mark.skipif(sys.platform != "linux", reason="looks at the processes under /proc, as Linux has them")
+
+
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] != "Z"
@@ -107,6 +109,7 @@ def alive(pid: int) -> bool:
         return False
 
 
+@linux
 def test_the_first_run_prints_two_links_that_open_and_the_second_reuses_everything(var: Path, runs: list[Run]) -> None:
     runs.append(first := Run(var))
     first.wait_until_welcome()
@@ -132,7 +135,7 @@ def test_the_first_run_prints_two_links_that_open_and_the_second_reuses_everythi
     assert second.ctrl_c() == 0
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children that their parent was killed")
+@linux
 def test_a_process_that_dies_is_started_again_and_none_outlives_a_killed_command(var: Path, runs: list[Run]) -> None:
     runs.append(run := Run(var))
     run.wait_until_welcome()
