@@ -11,6 +11,7 @@ from uuid import UUID
 
 import numpy as np
 from django.db import IntegrityError, connection, transaction
+from django.db.models import QuerySet
 
 from annotations import selectors
 from annotations.assignment import draw_category_order, plan_session
@@ -115,10 +116,25 @@ def claim_place(session: Session, batch_id: int | None = None) -> Place | None:
         free = free.filter(batch_id=batch_id)
     # On SQLite the transaction itself, IMMEDIATE, is the lock.
     skip = connection.features.has_select_for_update_skip_locked
-    place = free.select_for_update(skip_locked=skip).first() or (free.select_for_update().first() if skip else None)
+    place = _first_locked(free.select_for_update(skip_locked=skip))
+    if place is None and skip:
+        place = _first_locked(free.select_for_update())
     if place is not None:
         place.session = session
         place.save(update_fields=["session"])
+    return place
+
+
+def _first_locked(free: QuerySet[Place]) -> Place | None:
+    """The first row of a locking query; no lock stays behind where there is none.
+
+    PostgreSQL keeps the lock on a row that turns out to be taken meanwhile. Two who found nothing would go on to wait
+    for each other's: only the end of a savepoint gives such locks back.
+    """
+    with transaction.atomic():
+        place = free.first()
+        if place is None:
+            transaction.set_rollback(True)
     return place
 
 

@@ -170,6 +170,37 @@ def test_a_place_whose_taker_fails_goes_to_the_one_who_waited_for_it() -> None:
     assert_places_are_kept(study, begun=1)
 
 
+def test_who_waited_for_a_place_in_vain_leaves_no_lock_on_it() -> None:
+    """Two who hold such locks would wait for each other's: PostgreSQL calls that a deadlock and ends one of them."""
+    study = make.make_study(dataset=make.make_dataset(4), images_per_session=4, labels_per_image=1)
+    taker, late = crowd(study, 2)
+    taken, gone = threading.Event(), threading.Event()
+
+    def take() -> None:
+        with transaction.atomic():
+            assert sessions.claim_place(taker) is not None
+            taken.set()
+            deadline = time.monotonic() + PATIENCE
+            while not somebody_waits():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+
+    def wait_in_vain() -> None:
+        with transaction.atomic():
+            taken.wait(PATIENCE)
+            assert sessions.claim_place(late) is None
+            # Still in the same transaction: can anybody else have the row?
+            meanwhile(lock_the_place_at_once)
+
+    def lock_the_place_at_once() -> None:
+        with transaction.atomic():
+            Place.objects.select_for_update(nowait=True).get(study=study)
+        gone.set()
+
+    assert [outcome for outcome in together([take, wait_in_vain]) if outcome is not None] == []
+    assert gone.is_set()
+
+
 def somebody_waits() -> bool:
     """Whether a transaction in this database waits for another."""
     with connection.cursor() as cursor:
