@@ -204,6 +204,8 @@ def test_who_waited_for_a_place_in_vain_leaves_no_lock_on_it() -> None:
 def somebody_waits() -> bool:
     """Whether a transaction in this database waits for another."""
     with connection.cursor() as cursor:
+        # Within a transaction PostgreSQL goes on showing the sessions that were there at the first look.
+        cursor.execute("SELECT pg_stat_clear_snapshot()")
         cursor.execute(
             "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) "
             "WHERE NOT granted AND pg_stat_activity.datname = current_database()"
