@@ -145,7 +145,16 @@ def category_count(study: Study) -> int:
 
 def open_trials(session: Session) -> list[Trial]:
     """The session's trials without an answer, in order, each with its image."""
-    return list(session.trials.filter(response__isnull=True).select_related("image").order_by("position"))
+    return list(_open_trials(session))
+
+
+def next_trial(session: Session) -> Trial | None:
+    """The first of `open_trials`, without reading the others."""
+    return _open_trials(session).first()
+
+
+def _open_trials(session: Session) -> QuerySet[Trial]:
+    return session.trials.filter(response__isnull=True).select_related("image").order_by("position")
 
 
 def trial_counts(session: Session) -> tuple[int, int]:

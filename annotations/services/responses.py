@@ -100,5 +100,4 @@ def columns(elicited: Elicited) -> dict[str, Any]:
 
 def _accepted(session: Session, response: Response, *, created: bool) -> Accepted:
     done, total = selectors.trial_counts(session)
-    waiting = selectors.open_trials(session)
-    return Accepted(response, created, done, total, waiting[0] if waiting else None)
+    return Accepted(response, created, done, total, selectors.next_trial(session))
