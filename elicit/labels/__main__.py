@@ -17,12 +17,13 @@ from elicit.labels import cifar10h, cifar10s
 from elicit.labels.aggregation import POOLS, RECOMMENDED_POOL
 from elicit.labels.categories import CategorySet
 from elicit.labels.errors import Refusal
+from elicit.labels.release_files import describe, read_release
 from elicit.labels.varieties import RECOMMENDED, Answers, Depth, LabelVariety, Redistribution
 
 DESCRIPTION = """\
 From answers to soft labels, in the file layouts of CIFAR-10S (Collins, Bhatt & Weller 2022):
 parse reads the raw log, build makes a soft label of each answer, pool makes one of each image,
-compare measures the pooled labels against a reference such as CIFAR-10H.
+compare measures the pooled labels against a reference such as CIFAR-10H. diff tells two releases apart.
 """
 EPILOG = """\
 The best labels that we know to make of such answers (docs/decisions/0008-recommended-labels.md):
@@ -119,6 +120,17 @@ def parser() -> argparse.ArgumentParser:
         "--reference", type=Path, required=True, metavar="NPY", help="probabilities or counts, (images, K)"
     )
     compare.set_defaults(run=_compare)
+
+    diff = commands.add_parser(
+        "diff",
+        help="what changed from one release to another, as JSON",
+        description="Images, annotators and responses that came or went, labels that moved and how far (total "
+        "variation), and the parts of the recipe that differ. Every file is checked against its seal.",
+    )
+    diff.add_argument("older", type=Path, metavar="RELEASE", help="a folder or a .zip")
+    diff.add_argument("newer", type=Path, metavar="RELEASE")
+    diff.add_argument("--most", type=int, default=100, metavar="N", help="of the most changed images (default: 100)")
+    diff.set_defaults(run=_diff)
     return top
 
 
@@ -241,6 +253,13 @@ def _compare(arguments: argparse.Namespace) -> None:
     except ValueError as error:
         raise Refusal("pooled_unreadable", f"{arguments.pooled.name}: {error}") from None
     print(json.dumps(asdict(comparison)))
+
+
+def _diff(arguments: argparse.Namespace) -> None:
+    if arguments.most < 0:
+        raise Refusal("most_invalid", f"--most must be 0 or more, got {arguments.most}.")
+    older, newer = read_release(arguments.older), read_release(arguments.newer)
+    print(json.dumps(describe(older, newer, most=arguments.most)))
 
 
 def _say(sentence: str) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from elicit.labels import RECOMMENDED, Answers, ConfusionPool, cifar10s
 from elicit.labels.cifar10s import Answer
+from tests.labels import releases
 from tests.labels.test_cifar10s import form, raw_file, row
 
 SOURCE = Path(__file__).parents[2]
@@ -208,3 +209,28 @@ def test_the_published_files_and_the_recommended_gain(shared_data: Path, tmp_pat
     for name in ("total_variation", "kl", "js"):
         assert ours[name] < 0.86 * published[name], name
     assert ours["entropy_correlation"] > published["entropy_correlation"] + 0.02
+
+
+def test_diff_tells_what_changed_between_two_releases(tmp_path: Path) -> None:
+    releases.write(tmp_path / "a")
+    without = [each for each in releases.study() if (each.annotator, each.image) != ("bea", 11)]
+    releases.write(tmp_path / "b", responses=without, version=2)
+
+    found = json.loads(run("diff", tmp_path / "a", tmp_path / "b", "--most", 1).stdout)
+
+    assert (found["same"], found["responses_removed"], found["responses_added"]) == (False, 1, 0)
+    assert found["counts"]["images"] == {"from": 2, "to": 2, "in_both": 2}
+    (changed,) = found["most_changed"]
+    # Bird .025, Cat .275, Dog .7 with both; .05 .05 .9 with ana alone.
+    assert changed["image"] == 11
+    assert changed["total_variation"] == pytest.approx(0.225)
+    assert changed["from"] == pytest.approx([0.025, 0.275, 0.7])
+    assert changed["to"] == pytest.approx([0.05, 0.05, 0.9])
+    assert found["total_variation"]["median"] == pytest.approx(0.225 / 2)
+    assert json.loads(run("diff", tmp_path / "a", tmp_path / "a").stdout)["same"] is True
+
+
+def test_diff_refuses_what_is_no_release(tmp_path: Path) -> None:
+    releases.write(tmp_path / "a")
+    assert "no release" in refused("diff", tmp_path / "a", tmp_path / "none")
+    assert "--most" in refused("diff", tmp_path / "a", tmp_path / "a", "--most", -1)

@@ -22,7 +22,14 @@ from elicit.labels.release_files.common import (
     SOFT_LABELS_CSV,
     Progress,
 )
-from elicit.labels.release_files.differences import LabelChange, ReleaseDifference, diff_releases
+from elicit.labels.release_files.differences import (
+    Comparable,
+    LabelChange,
+    ReleaseDifference,
+    describe,
+    diff_releases,
+)
+from elicit.labels.release_files.opened import OpenRelease, PooledImage
 from elicit.labels.release_files.packing import zip_release
 from elicit.labels.release_files.reading import ReadRelease, read_release
 from elicit.labels.release_files.recipe import Recipe
@@ -39,13 +46,17 @@ __all__ = [
     "RESPONSES_CSV",
     "RESPONSES_JSONL",
     "SOFT_LABELS_CSV",
+    "Comparable",
     "LabelChange",
+    "OpenRelease",
+    "PooledImage",
     "Progress",
     "ReadRelease",
     "Recipe",
     "ReleaseDifference",
     "ReleasedResponse",
     "ResponseColumns",
+    "describe",
     "diff_releases",
     "read_release",
     "write_release",

@@ -120,8 +120,10 @@ class Sink:
 def durable(path: Path) -> Iterator[Sink]:
     """A file that is on the disk under its name once the block is left, or not there at all."""
     part = path.with_name(path.name + ".part")
+    # Always another file: who lost this folder may still hold the last one open, and write to it.
+    part.unlink(missing_ok=True)
     try:
-        with part.open("wb") as out:
+        with part.open("xb") as out:
             yield Sink(out)
             out.flush()
             os.fsync(out.fileno())

@@ -32,8 +32,10 @@ def zip_release(directory: Path, target: Path, *, progress: Progress | None = No
     done, total = 0, sum(seal["bytes"] for seal in files.values())
     tell = progress or silent
     part = target.with_name(target.name + ".part")
+    # Always another file, as in `durable`: a .zip is not written from its beginning to its end.
+    part.unlink(missing_ok=True)
     try:
-        with part.open("wb") as out:
+        with part.open("xb") as out:
             with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as archive:
                 for name in sorted([*files, MANIFEST]):
                     size = files[name]["bytes"] if name != MANIFEST else 0

@@ -19,13 +19,16 @@ class Recipe:
 
     ``pool``: a name of ``aggregation.POOLS``. ``include_repeats``: whether repeats of an image by the same
     annotator count; practice and attention trials never do. ``leave_out_inconsistent``: whether whoever collects
-    the responses left out the sessions that their repeats call inconsistent. Raises Refusal ``unknown_pool``.
+    the responses left out the sessions that their repeats call inconsistent. ``framing``: where a study asks two
+    questions about an image, which one's answers these are (``others`` or ``self``); empty where it asks one.
+    Raises Refusal ``unknown_pool``.
     """
 
     variety: LabelVariety = field(default_factory=LabelVariety)
     pool: str = "mean"
     include_repeats: bool = False
     leave_out_inconsistent: bool = False
+    framing: str = ""
 
     def __post_init__(self) -> None:
         if self.pool not in POOLS:
@@ -43,6 +46,7 @@ class Recipe:
             "pool": self.pool,
             "include_repeats": self.include_repeats,
             "leave_out_inconsistent": self.leave_out_inconsistent,
+            **({"framing": self.framing} if self.framing else {}),
         }
 
     @classmethod
@@ -51,13 +55,14 @@ class Recipe:
         try:
             slug, gamma = data["variety"]["slug"], data["variety"]["gamma"]
             pool, repeats, leave_out = data["pool"], data["include_repeats"], data["leave_out_inconsistent"]
+            framing = data.get("framing", "")
         except (KeyError, TypeError):
             raise Refusal("recipe_invalid", "The recipe lacks a part; it has what Recipe.to_dict gives.") from None
         number = isinstance(gamma, int | float) and not isinstance(gamma, bool)
         flags = isinstance(repeats, bool) and isinstance(leave_out, bool)
-        if not (isinstance(slug, str) and number and isinstance(pool, str) and flags):
+        if not (isinstance(slug, str) and number and isinstance(pool, str) and flags and isinstance(framing, str)):
             raise Refusal("recipe_invalid", "The recipe has a value of the wrong type.")
-        return cls(LabelVariety.from_slug(slug, float(gamma)), pool, repeats, leave_out)
+        return cls(LabelVariety.from_slug(slug, float(gamma)), pool, repeats, leave_out, framing)
 
     @property
     def digest(self) -> str:
