@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django.http import Http404
 from django.utils import timezone
+from django.utils.translation import gettext
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_field
 from rest_framework import authentication, exceptions, permissions, serializers, status
@@ -14,10 +15,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response as HttpResponse
 from rest_framework.views import APIView
 
-from annotations import selectors
+from annotations import languages, selectors
 from annotations.links import trial_json
-from annotations.models import Session, Trial
-from annotations.services.responses import Timing, submit_response
+from annotations.models import InputDevice, Session, Trial, TrialKind
+from annotations.services.responses import Making, Standing, skip_trial, submit_response
+from annotations.texts import practice_feedback
+from annotations.wording import in_words
+from elicit.labels.elicited import Contradiction
 
 LONGEST_LIST = 1000
 A_DAY_MS = 24 * 60 * 60 * 1000
@@ -82,25 +86,100 @@ class NamedIn(serializers.Serializer[Any]):
     percentage = Percentage(allow_null=True, help_text="How likely, 0 to 100.")
 
 
+DEVICES = [device for device in InputDevice if device != InputDevice.MIXED]
+MILLISECONDS: dict[str, Any] = {"min_value": 0, "max_value": A_DAY_MS}
+MOST_CHANGES = 10_000
+
+
+class FieldTimesIn(serializers.Serializer[Any]):
+    """When a control was used, from the painted image."""
+
+    field = serializers.ChoiceField(["top", "plausible", "impossible", "percentage", "sweep"])
+    category = serializers.IntegerField(min_value=0, max_value=LONGEST_LIST, allow_null=True)
+    first_ms = serializers.IntegerField(**MILLISECONDS)
+    last_ms = serializers.IntegerField(**MILLISECONDS)
+    changes = serializers.IntegerField(min_value=0, max_value=MOST_CHANGES)
+    input = serializers.ChoiceField([*DEVICES, InputDevice.MIXED])
+
+
+class WarningIn(serializers.Serializer[Any]):
+    """A question that the screen asked back, and whether the answer was sent unchanged all the same."""
+
+    code = serializers.ChoiceField(["scale_mix_up", "always_certain", "too_fast"])
+    ms = serializers.IntegerField(**MILLISECONDS)
+    kept = serializers.BooleanField()
+
+
+class ProcessIn(serializers.Serializer[Any]):
+    """How the answer came about, as far as the browser can tell."""
+
+    input = serializers.ChoiceField(InputDevice.choices)
+    first_touch_ms = serializers.IntegerField(**MILLISECONDS, allow_null=True, default=None)
+    changes = serializers.IntegerField(min_value=0, max_value=MOST_CHANGES, default=0)
+    fields_ = serializers.ListField(child=FieldTimesIn(), max_length=4 * LONGEST_LIST, default=list)
+    warnings = serializers.ListField(child=WarningIn(), max_length=20, default=list)
+
+    def get_fields(self) -> dict[str, Any]:
+        """`fields` is a word of the serializer's own."""
+        fields = super().get_fields()
+        return {name.rstrip("_"): each for name, each in fields.items()}
+
+
 class ResponseIn(serializers.Serializer[Any]):
     named = serializers.ListField(child=NamedIn(), max_length=LONGEST_LIST, help_text="Most likely first.")
     impossible = serializers.ListField(child=CategoryIndex(), max_length=LONGEST_LIST, default=list)
     duration_ms = serializers.IntegerField(min_value=0, max_value=A_DAY_MS)
     hidden_ms = serializers.IntegerField(min_value=0, max_value=2**31 - 1, default=0)
+    revises = serializers.UUIDField(
+        allow_null=True, default=None, help_text="Of a correction: the id of the response that it takes the place of."
+    )
+    process = ProcessIn(allow_null=True, default=None)
+
+    @property
+    def making(self) -> Making:
+        data = self.validated_data
+        process = dict(data["process"] or {})
+        return Making(
+            duration_ms=data["duration_ms"],
+            hidden_ms=data["hidden_ms"],
+            input_device=process.pop("input", ""),
+            first_touch_ms=process.pop("first_touch_ms", None),
+            changes=process.pop("changes", 0),
+            process=process,
+        )
+
+
+class SkipIn(serializers.Serializer[Any]):
+    reason = serializers.ChoiceField(["image_failed"])
 
 
 class NextTrialOut(serializers.Serializer[Any]):
     id = serializers.UUIDField()
     image_url = serializers.CharField()
     position = serializers.IntegerField()
+    framing = serializers.CharField(help_text="Which question is asked: `others` or `self`.")
 
 
-class ResponseOut(serializers.Serializer[Any]):
+class ShareOut(serializers.Serializer[Any]):
+    category = serializers.IntegerField()
+    percentage = serializers.FloatField()
+
+
+class FeedbackOut(serializers.Serializer[Any]):
+    html = serializers.CharField()
+    shares = ShareOut(many=True)
+
+
+class StandingOut(serializers.Serializer[Any]):
+    done = serializers.IntegerField(help_text="Trials done at this step of the session.")
+    total = serializers.IntegerField(help_text="Trials of this step.")
+    next = NextTrialOut(allow_null=True, help_text="The next trial; null when none is left.")
+
+
+class ResponseOut(StandingOut):
     id = serializers.UUIDField()
     trial = serializers.UUIDField()
-    done = serializers.IntegerField(help_text="Trials answered in this session.")
-    total = serializers.IntegerField(help_text="Trials of this session.")
-    next = NextTrialOut(allow_null=True, help_text="The next trial; null when all are answered.")
+    feedback = FeedbackOut(allow_null=True, help_text="Of a practice trial: what is told about its image.")
 
 
 class ErrorOut(serializers.Serializer[Any]):
@@ -120,11 +199,31 @@ ERRORS = {
 }
 
 
-class ResponseApi(APIView):
-    """Store one answer."""
+class SessionApi(APIView):
+    """What the holder of a session's link may do."""
 
     authentication_classes = (SessionLink,)
     permission_classes = (HasSession,)
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        languages.speak(request, self.session(request).study)
+
+    def handle_exception(self, exc: Exception) -> HttpResponse:
+        if isinstance(exc, Contradiction):
+            study = self.session(self.request).study
+            exc = in_words(exc, selectors.answer_rules(study, selectors.category_count(study)))
+        return super().handle_exception(exc)
+
+    @staticmethod
+    def session(request: Request) -> Session:
+        session = request.auth
+        assert isinstance(session, Session)  # noqa: S101 (HasSession saw to it)
+        return session
+
+
+class ResponseApi(SessionApi):
+    """Store one answer."""
 
     @extend_schema(
         operation_id="put_response",
@@ -132,9 +231,11 @@ class ResponseApi(APIView):
         responses={201: ResponseOut, 200: OpenApiResponse(ResponseOut, "It was stored before."), **ERRORS},
     )
     def put(self, request: Request, trial_id: UUID, response_id: UUID) -> HttpResponse:
-        """Store the answer to a trial under an id made by the client. Sending it again changes nothing."""
-        session = request.auth
-        assert isinstance(session, Session)  # noqa: S101 (HasSession saw to it)
+        """Store the answer to a trial under an id made by the client. Sending it again changes nothing.
+
+        With `revises`, a correction: a new revision, while the first answer stays.
+        """
+        session = self.session(request)
         body = ResponseIn(data=request.data)
         body.is_valid(raise_exception=True)
         data = body.validated_data
@@ -145,17 +246,41 @@ class ResponseApi(APIView):
                 response_id=response_id,
                 named=[(item["category"], item["percentage"]) for item in data["named"]],
                 impossible=data["impossible"],
-                timing=Timing(data["duration_ms"], data["hidden_ms"]),
+                making=body.making,
+                revises=data["revises"],
                 now=timezone.now(),
             )
         except Trial.DoesNotExist as error:
-            raise Http404("This session has no such trial.") from error
-        following = accepted.next_trial
+            raise Http404(gettext("This session has no such trial.")) from error
+        trial = accepted.response.trial
         out = {
             "id": response_id,
             "trial": trial_id,
-            "done": accepted.done,
-            "total": accepted.total,
-            "next": trial_json(following, session.study) if following else None,
+            "feedback": practice_feedback(trial, session.study) if trial.kind == TrialKind.PRACTICE else None,
+            **_standing(accepted.standing, session),
         }
         return HttpResponse(out, status.HTTP_201_CREATED if accepted.created else status.HTTP_200_OK)
+
+
+class SkipApi(SessionApi):
+    """Pass over a trial whose image can't be shown."""
+
+    @extend_schema(operation_id="skip_trial", request=SkipIn, responses={200: StandingOut, **ERRORS})
+    def put(self, request: Request, trial_id: UUID) -> HttpResponse:
+        """Note that the trial's image did not load and go on without it. Sending it again changes nothing."""
+        session = self.session(request)
+        SkipIn(data=request.data).is_valid(raise_exception=True)
+        try:
+            standing = skip_trial(session=session, trial_id=trial_id, now=timezone.now())
+        except Trial.DoesNotExist as error:
+            raise Http404(gettext("This session has no such trial.")) from error
+        return HttpResponse(_standing(standing, session))
+
+
+def _standing(standing: Standing, session: Session) -> dict[str, Any]:
+    following = standing.next_trial
+    return {
+        "done": standing.done,
+        "total": standing.total,
+        "next": trial_json(following, session.study) if following else None,
+    }

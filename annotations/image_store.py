@@ -26,6 +26,10 @@ def put(pixels: NDArray[np.uint8]) -> str:
     return sha256
 
 
+def has(sha256: str) -> bool:
+    return storages["images"].exists(_path(sha256))
+
+
 def pixels(sha256: str) -> NDArray[np.uint8]:
     """The stored pixels, (H, W, 3)."""
     with storages["images"].open(_path(sha256)) as file, PIL.Image.open(file) as image:

@@ -15,4 +15,9 @@ def image_url(image: Image, study: Study) -> str:
 
 def trial_json(trial: Trial, study: Study) -> dict[str, Any]:
     """What the browser needs to show a trial. Neither the image's name nor its reference label is in it."""
-    return {"id": str(trial.pk), "image_url": image_url(trial.image, study), "position": trial.position}
+    return {
+        "id": str(trial.pk),
+        "image_url": image_url(trial.image, study),
+        "position": trial.position,
+        "framing": trial.framing,
+    }

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from django.utils.translation import gettext, override
+from django.utils.translation import gettext_noop as _
 
 
 @dataclass(frozen=True)
@@ -17,18 +20,39 @@ class Preset:
     consent: str
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+    def in_language(self, language: str) -> Preset:
+        """The preset with its texts in a language of the annotator's pages; empty leaves them in English."""
+        with override(language or "en"):
+            texts: dict[str, Any] = {
+                name: gettext(self.settings[name])
+                for name in ("instructions", "time_estimate")
+                if name in self.settings
+            }
+            texts["questionnaire"] = [
+                {**question, **{name: gettext(question[name]) for name in ("question", "help") if name in question}}
+                for question in self.settings.get("questionnaire", [])
+            ]
+            return replace(
+                self, consent=gettext(self.consent), settings={**self.settings, **texts, "language": language}
+            )
 
-CONSENT = """\
+
+CONSENT = _(
+    """\
 You are invited to label images for research on how machines can learn from people's uncertainty.
 
 - **What you do.** You look at small pictures and say what they may show, and how likely that is.
-- **What is kept.** Your answers, the time that each took, and the order in which things were shown. We ask for no
-  name and no contact; an id that a recruiting platform passes on is kept apart from the answers.
+- **What is kept.** Your answers, how they came about (times, corrections, whether by mouse, touch or keyboard), and the
+  order in which things were shown. We ask for no name and no contact; an id that a recruiting platform passes on is
+  kept apart from the answers.
 - **What becomes of it.** The answers are published for research under a random pseudonym.
-- **You are free.** Taking part is voluntary. You may stop at any time by closing this page, without giving a reason.
+- **You are free.** Taking part is voluntary. You may stop at any time, without giving a reason, and have your answers
+  erased: each page has a link for it.
 """
+)
 
-INSTRUCTIONS = """\
+INSTRUCTIONS = _(
+    """\
 Imagine that **100 other people** label each picture, each choosing one category. You say what they would choose.
 
 1. **Most likely.** Pick the category that most of them would choose, and with the slider how many of the 100.
@@ -36,29 +60,30 @@ Imagine that **100 other people** label each picture, each choosing one category
 3. **Impossible.** Tick the categories that nobody would choose.
 
 The percentages need not add up to 100: what is left counts for the categories that you neither named nor ruled out.
-The pictures are small and some are hard to make out. There is no right answer to be unsure about.
+The pictures are small, and some are hard to make out: let your percentages say so.
 
 Everything can be done with the mouse, by touch or by keyboard; press **?** at any picture to see the keys.
 """
+)
 
 QUESTIONNAIRE: list[dict[str, Any]] = [
     {
         "name": "clarity",
-        "question": "How clear were the instructions?",
+        "question": _("How clear were the instructions?"),
         "kind": "scale",
         "low": 1,
         "high": 10,
-        "help": "1 is not clear at all, 10 is perfectly clear.",
+        "help": _("1 is not clear at all, 10 is perfectly clear."),
     },
     {
         "name": "difficulty",
-        "question": "How hard was it to give percentages?",
+        "question": _("How hard was it to give percentages?"),
         "kind": "scale",
         "low": 1,
         "high": 10,
-        "help": "1 is very easy, 10 is very hard.",
+        "help": _("1 is very easy, 10 is very hard."),
     },
-    {"name": "remarks", "question": "Is there anything that you would like to tell us?", "kind": "text"},
+    {"name": "remarks", "question": _("Is there anything that you would like to tell us?"), "kind": "text"},
 ]
 
 CIFAR10S = Preset(
@@ -78,7 +103,7 @@ CIFAR10S = Preset(
         "sum_limit": None,
         "ask_impossible": True,
         "instructions": INSTRUCTIONS,
-        "time_estimate": "about 20 minutes",
+        "time_estimate": _("about 20 minutes"),
         "questionnaire": QUESTIONNAIRE,
     },
 )

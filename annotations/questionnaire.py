@@ -1,13 +1,14 @@
-"""The questions after the trials: described as data on the study, asked by a Django form.
+"""The questions before and after the trials: described as data on the study, asked by a Django form.
 
 A questionnaire is a list of questions, each an object: `name` (letters, digits, `_`), `question`, `kind` (`scale` with
 `low` and `high`, `choice` with `choices`, or `text`), optional `required` (default true; for `text` false) and `help`
-(plain text).
+(plain text). Those of a comprehension check are choices, each with its `answer`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from django import forms
@@ -20,14 +21,39 @@ NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 def validate_questionnaire(questions: object) -> None:
     """Raise ValidationError, saying which question is wrong and how."""
+    _validate(questions, comprehension=False)
+
+
+def validate_comprehension(questions: object) -> None:
+    """As `validate_questionnaire`; and every question is a choice whose `answer` is one of its choices."""
+    _validate(questions, comprehension=True)
+
+
+def _validate(questions: object, *, comprehension: bool) -> None:
     if not isinstance(questions, list):
         raise ValidationError("A questionnaire is a list of questions.")
+    for place, problem in question_problems(questions, comprehension=comprehension).items():
+        raise ValidationError(f"Question {place + 1}: {problem}")
+
+
+def question_problems(questions: list[Any], *, comprehension: bool) -> dict[int, str]:
+    """What is wrong with which question, by its place from 0."""
+    found: dict[int, str] = {}
     seen: set[str] = set()
-    for number, question in enumerate(questions, 1):
-        problem = _problem(question, seen)
-        if problem:
-            raise ValidationError(f"Question {number}: {problem}")
-        seen.add(question["name"])
+    for place, question in enumerate(questions):
+        if problem := _problem(question, seen) or (_answer_problem(question) if comprehension else ""):
+            found[place] = problem
+        if isinstance(question, dict) and isinstance(question.get("name"), str):
+            seen.add(question["name"])
+    return found
+
+
+def _answer_problem(question: dict[str, Any]) -> str:
+    if question["kind"] != "choice":
+        return "its kind must be choice."
+    if question.get("answer") not in question["choices"]:
+        return "its answer must be one of its choices."
+    return ""
 
 
 def _problem(question: Any, seen: set[str]) -> str:
@@ -72,6 +98,24 @@ class QuestionnaireForm(forms.Form):
         super().__init__(*args, **kwargs)
         for question in questions:
             self.fields[question["name"]] = _field(question)
+
+
+class ComprehensionForm(QuestionnaireForm):
+    """Asks the questions of a comprehension check, all of them."""
+
+    def __init__(self, questions: list[dict[str, Any]], *args: Any, **kwargs: Any) -> None:
+        super().__init__([{**question, "required": True} for question in questions], *args, **kwargs)
+        # Which attempt this is: a form that was sent twice, or found again by going back, counts once.
+        self.fields["_attempt"] = forms.IntegerField(min_value=0, widget=forms.HiddenInput)
+
+    @property
+    def answers(self) -> dict[str, str]:
+        return {name: answer for name, answer in self.cleaned_data.items() if name != "_attempt"}
+
+
+def wrong_answers(questions: list[dict[str, Any]], answers: Mapping[str, object]) -> list[str]:
+    """The names of the questions that were not answered rightly."""
+    return [question["name"] for question in questions if answers.get(question["name"]) != question["answer"]]
 
 
 def _field(question: dict[str, Any]) -> forms.Field:

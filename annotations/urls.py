@@ -8,12 +8,16 @@ urlpatterns = [
     path("", pages.front_page, name="front"),
     path("study/<slug:slug>/", pages.study_page, name="study"),
     path("session/<str:token>/", pages.session_page, name="session"),
-    path("session/<str:token>/instructions", pages.begin_trials, name="begin-trials"),
+    path("session/<str:token>/instructions", pages.leave_instructions, name="leave-instructions"),
+    path("session/<str:token>/practice", pages.leave_practice, name="leave-practice"),
+    path("session/<str:token>/comprehension", pages.comprehension, name="comprehension"),
     path("session/<str:token>/questionnaire", pages.questionnaire, name="questionnaire"),
+    path("session/<str:token>/withdraw", pages.withdraw, name="withdraw"),
     re_path(r"^image/(?P<sha256>[0-9a-f]{64})-(?P<scale>[1-9]|10)x\.png$", pages.image, name="image"),
     path(
         "api/trials/<uuid:trial_id>/responses/<uuid:response_id>",
         api.ResponseApi.as_view(),
         name="put-response",
     ),
+    path("api/trials/<uuid:trial_id>/skip", api.SkipApi.as_view(), name="skip-trial"),
 ]

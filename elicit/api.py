@@ -17,6 +17,9 @@ from rest_framework.views import exception_handler
 from elicit.labels.elicited import Contradiction
 from elicit.labels.errors import Refusal
 
+# What was there, and is not given out any more; every other refusal is a conflict with the present state.
+GONE = {"release_withheld"}
+
 
 class StrictJSONParser(JSONParser):
     """JSON in UTF-8: DRF's own parser fails on deep nesting and lets the client's `charset` name any codec."""
@@ -39,7 +42,8 @@ def handle_exception(error: Exception, context: dict[str, Any]) -> Response | No
     if isinstance(error, Contradiction):
         return _envelope(HTTPStatus.UNPROCESSABLE_ENTITY, error.code, error.message, error.fields)
     if isinstance(error, Refusal):
-        return _envelope(HTTPStatus.CONFLICT, error.code, error.message, error.fields)
+        status = HTTPStatus.GONE if error.code in GONE else HTTPStatus.CONFLICT
+        return _envelope(status, error.code, error.message, error.fields)
     if isinstance(error, RequestDataTooBig):
         return _envelope(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", "The body is too large.")
     response = exception_handler(error, context)

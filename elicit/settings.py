@@ -56,6 +56,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "elicit.middleware.ContentSecurityPolicy",
+    "annotations.languages.SiteLanguage",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -84,6 +85,12 @@ DATABASES = {"default": env.database(VAR)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 LANGUAGE_CODE = "en"
+# Of the annotator's pages; the console is in English.
+LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+LANGUAGE_COOKIE_NAME = "elicit-language"
+LANGUAGE_COOKIE_AGE = 365 * 86_400
+LANGUAGE_COOKIE_SAMESITE = "Lax"
 TIME_ZONE = "UTC"
 USE_I18N = True
 USE_TZ = True
@@ -101,7 +108,7 @@ AUTH_PASSWORD_VALIDATORS = [
 
 def _front_end_version() -> str:
     """A hash of the front end's content: static files live under it and are cached for ever."""
-    digest = hashlib.sha256(django.__version__.encode())
+    digest = hashlib.sha256(django.__version__.encode() + (BASE_DIR / "elicit" / "static_files.py").read_bytes())
     for path in sorted((FRONTEND / "static").rglob("*")):
         if path.is_file():
             digest.update(path.relative_to(FRONTEND).as_posix().encode() + b"\0" + path.read_bytes())
@@ -117,7 +124,7 @@ RELEASES_ROOT = VAR / "releases"
 DOWNLOADS = VAR / "downloads"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    "staticfiles": {"BACKEND": "elicit.static_files.JoinedStaticFilesStorage"},
     # Files are named by their content, so writing one again may replace it.
     "images": {
         "BACKEND": "django.core.files.storage.FileSystemStorage",
@@ -141,9 +148,12 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _https else Non
 SECURE_HSTS_SECONDS = 31_536_000 if _https else 0
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
 SECURE_REFERRER_POLICY = "same-origin"
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = LANGUAGE_COOKIE_SECURE = _https
 CSRF_COOKIE_HTTPONLY = True
 X_FRAME_OPTIONS = "DENY"
+
+# Where studies may send their annotators back to; `*.` stands for any subdomain.
+RETURN_HOSTS = env.words("ELICIT_RETURN_HOSTS", "app.prolific.com,connect.cloudresearch.com,*.sona-systems.com")
 
 # --- API
 

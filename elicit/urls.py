@@ -3,6 +3,7 @@ from __future__ import annotations
 from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
+from django.views.i18n import set_language
 from drf_spectacular.views import SpectacularAPIView
 from knox.models import get_token_model
 
@@ -18,6 +19,7 @@ admin.site.unregister(get_token_model())
 urlpatterns = [
     path("", include("annotations.urls")),
     path("", include("exports.urls")),
+    path("language/", set_language, name="set_language"),
     path("login/", LoginView.as_view(template_name="login.html"), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("admin/", admin.site.urls),

@@ -60,6 +60,12 @@ def ring(job: Job) -> bool:
     return True
 
 
+def hold_back(kind: str, subject: object) -> bool:
+    """Whether the work is queued and was never begun; then no worker begins it before this transaction ends."""
+    waiting = Job.objects.select_for_update().filter(kind=kind, subject=str(subject), status=Status.QUEUED, attempts=0)
+    return waiting.first() is not None
+
+
 def claim(pk: int) -> Job | None:
     """Take a due job for this worker; None if it is not due, finished, or held by another."""
     now = timezone.now()
@@ -67,7 +73,8 @@ def claim(pk: int) -> Job | None:
     won = Job.objects.filter(_due(now), pk=pk, attempts__lt=F("most_attempts")).update(
         status=Status.RUNNING, owner=owner, attempts=F("attempts") + 1, lease_until=now + LEASE, error=""
     )
-    return Job.objects.get(pk=pk) if won else None
+    # By its owner: whoever sleeps here past the lease must not come to think that the next one's claim is theirs.
+    return Job.objects.filter(pk=pk, owner=owner).first() if won else None
 
 
 def report(job: Job, stage: str, done: int = 0, total: int = 0) -> None:

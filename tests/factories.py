@@ -20,7 +20,7 @@ from annotations.models import Category, Dataset, Image, Session, Study, Trial, 
 from annotations.presets import CIFAR10S
 from annotations.services import images as pictures
 from annotations.services import responses, sessions, studies
-from annotations.services.responses import Accepted, Timing
+from annotations.services.responses import Accepted, Making
 from elicit.archives import CIFAR10_CATEGORIES, open_cifar10
 from elicit.labels.elicited import AnswerRules, Elicited, check
 from elicit.labels.release_files import Recipe
@@ -79,6 +79,7 @@ def respond(
     response_id: uuid.UUID | None = None,
     now: datetime = NOON,
     duration_ms: int = 5000,
+    revises: uuid.UUID | None = None,
 ) -> Accepted:
     """Answer one trial through the service."""
     return responses.submit_response(
@@ -87,7 +88,8 @@ def respond(
         response_id=response_id or uuid.uuid4(),
         named=named,
         impossible=impossible,
-        timing=Timing(duration_ms),
+        making=Making(duration_ms),
+        revises=revises,
         now=now,
     )
 

@@ -1,10 +1,17 @@
 from __future__ import annotations
 
-from django.contrib import admin
-from django.db.models import Count, QuerySet
-from django.http import HttpRequest
+from collections.abc import Callable
 
-from annotations.models import Participant, Response, Session, Trial
+from django import forms
+from django.contrib import admin, messages
+from django.db.models import Count, Prefetch, Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+
+from annotations.models import ExclusionReason, Participant, Response, Session, Trial
+from annotations.services import leaving
+from elicit.labels.errors import Refusal
 
 
 class ReadOnly(admin.ModelAdmin[Session]):
@@ -31,10 +38,11 @@ class TrialInline(admin.TabularInline[Trial, Session]):
         return (
             super()
             .get_queryset(request)
-            .select_related("image", "response", "session__study__dataset")
+            .select_related("image", "session__study__dataset")
             .prefetch_related(
                 # Once for all trials of the page.
-                "session__study__dataset__categories"
+                "session__study__dataset__categories",
+                Prefetch("responses", Response.objects.filter(current=True), to_attr="said_last"),
             )
         )
 
@@ -65,7 +73,8 @@ class TrialInline(admin.TabularInline[Trial, Session]):
 
 
 def _response(trial: Trial) -> Response | None:
-    return getattr(trial, "response", None)
+    said: list[Response] = getattr(trial, "said_last", [])
+    return said[0] if said else None
 
 
 def _names(trial: Trial) -> list[str]:
@@ -73,24 +82,97 @@ def _names(trial: Trial) -> list[str]:
     return [category.name for category in dataset.categories.all()]
 
 
+class ExclusionForm(forms.Form):
+    """Why, in a word that releases count by, and a note for the curators."""
+
+    reason = forms.ChoiceField(choices=ExclusionReason.choices)
+    note = forms.CharField(required=False, widget=forms.Textarea(attrs={"rows": 3}), help_text="Never released.")
+
+
+MAY_EXCLUDE = "annotations.exclude_session"
+
+
 @admin.register(Session)
 class SessionAdmin(ReadOnly):
     """Who is at work, how far, and how consistent they were."""
 
     list_display = (
-        "annotator", "study", "status", "answered", "verdict", "distance", "consented_at", "completed_at",
+        "annotator", "study", "status", "answered", "verdict", "distance", "excluded", "consented_at", "completed_at",
     )  # fmt: skip
-    list_filter = ("study", "status", "consistency__verdict")
+    list_filter = ("study", "status", "consistency__verdict", "exclusion_reason")
     list_select_related = ("participant", "study", "consistency")
     search_fields = ("participant__annotator",)
     inlines = (TrialInline,)
     fields = (
         "annotator", "study", "status", "verdict", "distance", "consent", "consented_at", "trials_begun_at",
-        "completed_at", "questionnaire",
+        "completed_at", "questionnaire", "withdrawn_at", "excluded_at", "exclusion_reason", "exclusion_note",
+        "excluded_by",
     )  # fmt: skip
+    actions = ("exclude_sessions", "reinstate_sessions")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Session]:
-        return super().get_queryset(request).annotate(answers=Count("trials__response"), asked=Count("trials"))
+        answers = Count("trials__responses", filter=Q(trials__responses__current=True), distinct=True)
+        return super().get_queryset(request).annotate(answers=answers, asked=Count("trials", distinct=True))
+
+    def has_exclude_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm(MAY_EXCLUDE)
+
+    @admin.action(description="Exclude from releases…", permissions=["exclude"])
+    def exclude_sessions(self, request: HttpRequest, queryset: QuerySet[Session]) -> HttpResponse | None:
+        """Ask for the reason, saying what will happen, and then exclude."""
+        form = ExclusionForm(request.POST if "confirmed" in request.POST else None)
+        if not form.is_valid():
+            context = {
+                **self.admin_site.each_context(request),
+                "title": "Exclude sessions",
+                "form": form,
+                "sessions": queryset,
+                "opts": self.model._meta,
+                "action": "exclude_sessions",
+            }
+            return render(request, "admin/annotations/session/exclude.html", context)
+
+        def one(session: Session) -> None:
+            leaving.exclude(
+                session_id=session.pk,
+                reason=ExclusionReason(form.cleaned_data["reason"]),
+                note=form.cleaned_data["note"],
+                by=request.user if request.user.is_authenticated else None,
+                now=timezone.now(),
+            )
+            self.log_change(request, session, f"excluded: {form.cleaned_data['reason']}")
+
+        self._each(
+            request, queryset, one, "excluded; the places are open again, and releases that held them superseded"
+        )
+        return None
+
+    @admin.action(description="Take back into releases", permissions=["exclude"])
+    def reinstate_sessions(self, request: HttpRequest, queryset: QuerySet[Session]) -> None:
+        def one(session: Session) -> None:
+            leaving.reinstate(session_id=session.pk)
+            self.log_change(request, session, "reinstated")
+
+        self._each(request, queryset, one, "taken back in: ask for a new release to see them in it")
+
+    def _each(
+        self, request: HttpRequest, queryset: QuerySet[Session], one: Callable[[Session], None], words: str
+    ) -> None:
+        """Do it to one session after another; one that can't be is said, and does not keep the others."""
+        done = 0
+        for session in queryset:
+            try:
+                one(session)
+            except Refusal as error:
+                messages.error(request, f"{session.participant.annotator}: {error.message}")
+            else:
+                done += 1
+        if done:
+            messages.success(request, f"{done} session{'s' if done > 1 else ''} {words}.")
+
+    @admin.display(description="excluded")
+    def excluded(self, session: Session) -> str:
+        return session.get_exclusion_reason_display() or "–"
 
     @admin.display(description="annotator", ordering="participant__annotator")
     def annotator(self, session: Session) -> str:

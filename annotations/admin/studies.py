@@ -1,25 +1,43 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
-from django.shortcuts import get_object_or_404, redirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import URLPattern, path, reverse
 
-from annotations import selectors
+from annotations import pages, selectors
+from annotations.admin.builder import Builder
 from annotations.models import Dataset, Study, StudyStatus
 from annotations.presets import PRESETS
+from annotations.return_links import return_url_problem
 from annotations.services import studies
+from annotations.services.pictures import store_picture
+from annotations.texts import picture_problems, uploaded_pictures
 from elicit.labels.errors import Refusal
 
+HASH = re.compile(r"[0-9a-f]{64}")
+SPDX = re.compile(r"[A-Za-z0-9.+-]+")
 LARGEST_BATCH_FILE = 5 << 20
-ASKING = ("framing", "most_named", "sum_limit", "ask_impossible", "shuffle_categories", "image_scale")
+ASKING = (
+    "framing",
+    "input_mode",
+    "most_named",
+    "sum_limit",
+    "ask_impossible",
+    "impossible_shortcut",
+    "shuffle_categories",
+    "image_scale",
+    "break_every",
+)
 PROTOCOL = (
     "labels_per_image",
     "images_per_session",
@@ -27,7 +45,17 @@ PROTOCOL = (
     "repeat_distance",
     "idle_minutes",
 )
-WORDS = ("consent_text", "instructions", "time_estimate", "pay_note", "questionnaire", "completion_code")
+WORDS = ("language", "time_estimate", "pay_note", "consent_text", "instructions")
+END = ("completion_code", "screenout_code", "return_url")
+CARD = ("licence", "recruitment", "demographics")
+PICTURES = (
+    "Markdown. A picture: ![what it shows](image:12) for image 12 of the dataset, or one that you upload under "
+    "“Pictures for the texts” above."
+)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}" if number else "none"
 
 
 class NewStudyForm(forms.ModelForm[Study]):
@@ -42,7 +70,8 @@ class NewStudyForm(forms.ModelForm[Study]):
 
     class Meta:
         model = Study
-        fields = ("name", "dataset")
+        fields = ("name", "dataset", "language")
+        help_texts = {"language": "The preset’s texts come in it too; those that you write stay as you write them."}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -72,7 +101,8 @@ class NewStudyForm(forms.ModelForm[Study]):
         """Through the services, with or without `commit`: a study is more than one row."""
         data = self.cleaned_data
         with transaction.atomic():
-            study = studies.create_study(name=data["name"], dataset=data["dataset"], preset=PRESETS[data["preset_key"]])
+            preset = PRESETS[data["preset_key"]].in_language(data["language"])
+            study = studies.create_study(name=data["name"], dataset=data["dataset"], preset=preset)
             if data["batch_file"] is not None:
                 studies.choose_batches(study, data["batch_file"])
             else:
@@ -86,16 +116,56 @@ class NewStudyForm(forms.ModelForm[Study]):
 class DraftForm(forms.ModelForm[Study]):
     """All settings of a draft, and the consent text, which gets a new version when it changes."""
 
-    consent_text = forms.CharField(widget=forms.Textarea(attrs={"rows": 10, "class": "vLargeTextField"}))
+    consent_text = forms.CharField(
+        widget=forms.Textarea(attrs={"rows": 10, "class": "vLargeTextField"}), help_text=PICTURES
+    )
+    return_url = forms.URLField(
+        label="link back",
+        required=False,
+        assume_scheme="https",
+        widget=forms.URLInput(attrs={"class": "vTextField"}),
+        help_text=Study._meta.get_field("return_url").help_text,
+    )
 
     class Meta:
         model = Study
-        fields = ("name", "slug", *PROTOCOL, *ASKING, *[word for word in WORDS if word != "consent_text"])
+        fields = ("name", "slug", *PROTOCOL, *ASKING, *[word for word in WORDS if word != "consent_text"], *END, *CARD)
+        help_texts = {"instructions": PICTURES}
+        widgets = {
+            "instructions": forms.Textarea(attrs={"rows": 14, "class": "vLargeTextField"}),
+            "recruitment": forms.Textarea(attrs={"rows": 4, "class": "vLargeTextField"}),
+            "demographics": forms.Textarea(attrs={"rows": 4, "class": "vLargeTextField"}),
+            **{name: forms.TextInput(attrs={"class": "vTextField"}) for name in ("name", "slug", "pay_note")},
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         consent = selectors.current_consent(self.instance)
         self.fields["consent_text"].initial = consent.text if consent else ""
+
+    def clean_consent_text(self) -> str:
+        return self._with_pictures_that_show("consent_text")
+
+    def clean_instructions(self) -> str:
+        return self._with_pictures_that_show("instructions")
+
+    def _with_pictures_that_show(self, field: str) -> str:
+        text = str(self.cleaned_data[field])
+        if problems := picture_problems(text, self.instance):
+            raise ValidationError(problems)
+        return text
+
+    def clean_return_url(self) -> str:
+        url = str(self.cleaned_data["return_url"])
+        if url and (problem := return_url_problem(url)):
+            raise ValidationError(problem)
+        return url
+
+    def clean_licence(self) -> str:
+        licence = str(self.cleaned_data["licence"])
+        if licence and not SPDX.fullmatch(licence):
+            raise ValidationError("Write an SPDX identifier, such as CC-BY-4.0: letters, digits, dots and hyphens.")
+        return licence
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
@@ -103,6 +173,18 @@ class DraftForm(forms.ModelForm[Study]):
         if images is not None and repeats is not None and repeats > images:
             raise ValidationError({"repeats_per_session": "A session can't repeat more images than it has."})
         return data
+
+
+class PictureForm(forms.Form):
+    """`picture` becomes the hash under which it is kept."""
+
+    picture = forms.FileField(
+        help_text="PNG, JPEG, WebP or GIF, up to 5 MB. Shown in its own size, or smaller where there is less room."
+    )
+
+    def clean_picture(self) -> str:
+        file = self.cleaned_data["picture"]
+        return store_picture(file, file.size)
 
 
 @admin.register(Study)
@@ -135,13 +217,16 @@ class StudyAdmin(admin.ModelAdmin[Study]):
 
     def get_fieldsets(self, request: HttpRequest, obj: Study | None = None) -> Any:
         if obj is None:
-            return [(None, {"fields": ("name", "dataset", "preset_key", "batch_file")})]
-        words = WORDS if self.has_change_permission(request, obj) else WORDS[1:]
+            return [(None, {"fields": ("name", "dataset", "preset_key", "language", "batch_file")})]
+        may = self.has_change_permission(request, obj)
+        words = WORDS if may else [word for word in WORDS if word != "consent_text"]
         return [
             (None, {"fields": ("name", "slug")}),
             ("Protocol", {"fields": PROTOCOL}),
             ("What is asked", {"fields": ASKING}),
             ("What annotators read", {"fields": words}),
+            ("At the end", {"fields": END}),
+            ("What releases say of the study", {"fields": CARD}),
         ]
 
     def has_change_permission(self, request: HttpRequest, obj: Study | None = None) -> bool:
@@ -180,7 +265,59 @@ class StudyAdmin(admin.ModelAdmin[Study]):
                 name=f"annotations_study_{name}",
             )
             for name, move in moves.items()
-        ] + super().get_urls()
+        ] + [
+            *Builder(self.admin_site, self.log_change).urls,
+            path(
+                "<int:pk>/pictures/",
+                self.admin_site.admin_view(self.pictures),
+                name="annotations_study_pictures",
+            ),
+            path(
+                "<int:pk>/preview/<str:step>/",
+                self.admin_site.admin_view(self.preview),
+                name="annotations_study_preview",
+            ),
+            *super().get_urls(),
+        ]
+
+    def preview(self, request: HttpRequest, pk: int, step: str) -> HttpResponse:
+        """A page of the study as its annotators see it."""
+        study = self._viewable(request, pk)
+        if step not in pages.PREVIEWS:
+            raise Http404
+        shown = [each for each in pages.PREVIEWS if getattr(study, each, True)]
+        following = [*shown[shown.index(step) + 1 :], step][0] if step in shown else step
+        address = reverse("admin:annotations_study_preview", args=[pk, following])
+        return redirect(address) if request.method == "POST" else pages.preview(request, study, step, address)
+
+    def pictures(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Upload pictures for the study's texts, and see how they are written there."""
+        study = self._viewable(request, pk)
+        may = self.has_change_permission(request, study)
+        if request.method == "POST" and not may:
+            raise PermissionDenied
+        form = PictureForm(request.POST or None, request.FILES or None)
+        if form.is_bound and form.is_valid():
+            self.log_change(request, study, "picture uploaded")
+            here = reverse("admin:annotations_study_pictures", args=[pk])
+            return redirect(f"{here}?{urlencode({'new': form.cleaned_data['picture']})}")
+        new = request.GET.get("new", "")
+        used = [source.removeprefix("picture:") for source in uploaded_pictures(study)]
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"Pictures: {study.name}",
+            "opts": self.model._meta,
+            "study": study,
+            "form": form if may else None,
+            "pictures": [each for each in dict.fromkeys([new, *used]) if HASH.fullmatch(each)],
+        }
+        return render(request, "admin/annotations/study/pictures.html", context, status=422 if form.errors else 200)
+
+    def _viewable(self, request: HttpRequest, pk: int) -> Study:
+        study = get_object_or_404(Study.objects.select_related("dataset"), pk=pk)
+        if not self.has_view_permission(request, study):
+            raise PermissionDenied
+        return study
 
     def _mover(self, move: Callable[[int], Study]) -> Callable[[HttpRequest, int], HttpResponse]:
         def view(request: HttpRequest, pk: int) -> HttpResponse:
@@ -200,6 +337,31 @@ class StudyAdmin(admin.ModelAdmin[Study]):
 
         return view
 
+    def _parts(self, study: Study) -> list[dict[str, Any]]:
+        """What annotators go through, in order: each step's name, how much there is of it, and where to change and see
+        it."""
+        consent = selectors.current_consent(study)
+        steps = (
+            ("Consent", "consent", f"version {consent.version}" if consent else "missing", ""),
+            ("Instructions", "instructions", "" if study.instructions.strip() else "missing", ""),
+            ("Practice", "", _count(len(study.practice), "image"), "practice"),
+            ("Comprehension check", "comprehension", _count(len(study.comprehension), "question"), "comprehension"),
+            ("Trials", "", _count(selectors.trials_in_session(study), "trial"), ""),
+            ("Questionnaire", "questionnaire", _count(len(study.questionnaire), "question"), "questionnaire"),
+            ("Thanks", "done", study.completion_code, ""),
+        )
+        return [
+            {
+                "name": name,
+                "amount": amount,
+                "edit": reverse(f"admin:annotations_study_{part}", args=[study.pk]) if part else "",
+                "preview": reverse("admin:annotations_study_preview", args=[study.pk, step])
+                if step and getattr(study, step, True)
+                else "",
+            }
+            for name, step, amount, part in steps
+        ]
+
     def change_view(
         self,
         request: HttpRequest,
@@ -212,6 +374,8 @@ class StudyAdmin(admin.ModelAdmin[Study]):
         if study is not None:
             context |= {
                 "study": study,
+                "parts": self._parts(study),
+                "may_edit": self.has_change_permission(request, study),
                 "public_link": request.build_absolute_uri(reverse("study", args=[study.slug])),
                 "study_progress": selectors.study_progress(study),
                 "launch_problems": selectors.launch_problems(study) if study.status == StudyStatus.DRAFT else [],

@@ -1,10 +1,20 @@
 """Everything up to a checked response."""
 
-from annotations.models.participation import Participant, Session, SessionStatus
+from annotations.models.participation import ExclusionReason, Participant, Session, SessionStatus
 from annotations.models.quality import ConsistencyCheck
-from annotations.models.responses import Response, Trial, TrialKind
+from annotations.models.responses import InputDevice, Response, Trial, TrialKind
 from annotations.models.stimuli import Category, Dataset, Image, ImageImport
-from annotations.models.studies import Batch, Consent, Framing, Place, Study, StudyImage, StudyStatus
+from annotations.models.studies import (
+    Batch,
+    Consent,
+    Framing,
+    InputMode,
+    Language,
+    Place,
+    Study,
+    StudyImage,
+    StudyStatus,
+)
 
 __all__ = [
     "Batch",
@@ -12,9 +22,13 @@ __all__ = [
     "Consent",
     "ConsistencyCheck",
     "Dataset",
+    "ExclusionReason",
     "Framing",
     "Image",
     "ImageImport",
+    "InputDevice",
+    "InputMode",
+    "Language",
     "Participant",
     "Place",
     "Response",

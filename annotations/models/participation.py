@@ -6,6 +6,7 @@ import secrets
 import uuid
 from typing import ClassVar
 
+from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
@@ -47,13 +48,34 @@ class Participant(models.Model):
 
 class SessionStatus(models.TextChoices):
     INSTRUCTIONS = "instructions", "reading the instructions"
+    PRACTICE = "practice", "practising"
+    COMPREHENSION = "comprehension", "at the comprehension check"
     TRIALS = "trials", "answering"
     QUESTIONNAIRE = "questionnaire", "at the questionnaire"
     COMPLETED = "completed", "completed"
     ABANDONED = "abandoned", "abandoned"
+    SCREENED_OUT = "screened_out", "did not pass the comprehension check"
+    WITHDRAWN = "withdrawn", "withdrawn, answers erased"
 
 
-OPEN_STATUSES = (SessionStatus.INSTRUCTIONS, SessionStatus.TRIALS, SessionStatus.QUESTIONNAIRE)
+OPEN_STATUSES = (
+    SessionStatus.INSTRUCTIONS,
+    SessionStatus.PRACTICE,
+    SessionStatus.COMPREHENSION,
+    SessionStatus.TRIALS,
+    SessionStatus.QUESTIONNAIRE,
+)
+
+
+class ExclusionReason(models.TextChoices):
+    """Why a curator leaves a session out. Releases count sessions by these words, never by the note."""
+
+    INATTENTIVE = "inattentive", "inattentive answers"
+    INCONSISTENT = "inconsistent", "repeats contradict their first answers"
+    MISUNDERSTOOD = "misunderstood", "misunderstood the task"
+    TECHNICAL = "technical", "a technical fault"
+    DUPLICATE = "duplicate", "the same person twice"
+    OTHER = "other", "another reason, as noted"
 
 
 class Session(models.Model):
@@ -71,9 +93,18 @@ class Session(models.Model):
     seen_at = models.DateTimeField(help_text="The last sign of life.")
     trials_begun_at = models.DateTimeField(null=True, blank=True)
     completed_at = models.DateTimeField(null=True, blank=True)
+    comprehension_attempts = models.PositiveSmallIntegerField(default=0)
+    withdrawn_at = models.DateTimeField(null=True, blank=True)
+    excluded_at = models.DateTimeField(null=True, blank=True)
+    exclusion_reason = models.CharField(max_length=13, choices=ExclusionReason, blank=True, default="")
+    exclusion_note = models.TextField(blank=True, default="", help_text="For the curators; never released.")
+    excluded_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
 
     class Meta:
         ordering = ("-consented_at",)
+        permissions: ClassVar = [("exclude_session", "Can exclude sessions from releases and take them back in")]
         constraints: ClassVar = [
             models.UniqueConstraint(
                 fields=["participant"],
@@ -83,6 +114,16 @@ class Session(models.Model):
             models.CheckConstraint(
                 condition=~Q(status=SessionStatus.COMPLETED) | Q(completed_at__isnull=False),
                 name="session_completed_has_time",
+            ),
+            models.CheckConstraint(
+                condition=(Q(status=SessionStatus.WITHDRAWN) & Q(withdrawn_at__isnull=False))
+                | (~Q(status=SessionStatus.WITHDRAWN) & Q(withdrawn_at__isnull=True)),
+                name="session_withdrawn_has_time",
+            ),
+            models.CheckConstraint(
+                condition=Q(excluded_at__isnull=True, exclusion_reason="")
+                | (Q(excluded_at__isnull=False) & ~Q(exclusion_reason="")),
+                name="session_excluded_for_a_reason",
             ),
         ]
         indexes: ClassVar = [

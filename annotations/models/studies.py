@@ -9,7 +9,8 @@ from django.db import models
 from django.db.models import F, Q
 
 from annotations.models.stimuli import Dataset, Image
-from annotations.questionnaire import validate_questionnaire
+from annotations.practice import validate_practice
+from annotations.questionnaire import validate_comprehension, validate_questionnaire
 
 
 class StudyStatus(models.TextChoices):
@@ -22,6 +23,24 @@ class StudyStatus(models.TextChoices):
 class Framing(models.TextChoices):
     OTHERS = "others", "what 100 people would say"
     SELF = "self", "what the annotator sees"
+    BOTH = "both", "first what 100 people would say, then what the annotator sees"
+
+    @property
+    def asked(self) -> tuple[Framing, ...]:
+        """The questions that each image is shown with, in order."""
+        return (Framing.OTHERS, Framing.SELF) if self == Framing.BOTH else (self,)
+
+
+class InputMode(models.TextChoices):
+    BOTH = "both", "slider and typed number"
+    SLIDER = "slider", "slider only"
+    TYPED = "typed", "typed number only"
+
+
+class Language(models.TextChoices):
+    BROWSER = "", "as the annotator's browser asks"
+    ENGLISH = "en", "English"
+    CHINESE = "zh-hans", "简体中文"
 
 
 class Study(models.Model):
@@ -68,6 +87,24 @@ class Study(models.Model):
         help_text="100 forbids answers that add up to more; empty allows them.",
     )
     ask_impossible = models.BooleanField("ask for impossible categories", default=True)
+    impossible_shortcut = models.BooleanField(
+        "offer “all others impossible”", default=True, help_text="One press for all categories that are not named."
+    )
+    input_mode = models.CharField("percentages by", max_length=6, choices=InputMode, default=InputMode.BOTH)
+    language = models.CharField(
+        "language of the pages",
+        max_length=7,
+        choices=Language,
+        blank=True,
+        default=Language.BROWSER,
+        help_text="Of the buttons and messages; your own texts stay as you write them.",
+    )
+    break_every = models.PositiveSmallIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="Offer a short break after so many images; empty: never.",
+    )
     repeat_distance = models.FloatField(
         "most distance between repeats",
         default=0.3,
@@ -83,9 +120,41 @@ class Study(models.Model):
     instructions = models.TextField(blank=True, default="", help_text="Markdown.")
     time_estimate = models.CharField(max_length=80, blank=True, default="")
     pay_note = models.CharField(max_length=200, blank=True, default="")
+    practice = models.JSONField(
+        blank=True,
+        default=list,
+        validators=[validate_practice],
+        help_text="Images to practise on, with feedback: see “Practice and comprehension” in the documentation.",
+    )
+    comprehension = models.JSONField(
+        "comprehension check",
+        blank=True,
+        default=list,
+        validators=[validate_comprehension],
+        help_text="Questions with a right answer. Annotators have two attempts.",
+    )
     questionnaire = models.JSONField(blank=True, default=list, validators=[validate_questionnaire])
     completion_code = models.CharField(
         max_length=40, blank=True, default="", help_text="Shown at the end, for the recruiting platform."
+    )
+    screenout_code = models.CharField(
+        max_length=40, blank=True, default="", help_text="Shown to those who don't pass the comprehension check."
+    )
+    return_url = models.URLField(
+        "link back",
+        blank=True,
+        default="",
+        help_text="Where annotators go once every answer is stored, such as the recruiting platform's completion link.",
+    )
+
+    licence = models.CharField(
+        max_length=60, blank=True, default="", help_text="Of the released labels, as an SPDX identifier: CC-BY-4.0."
+    )
+    recruitment = models.TextField(
+        blank=True, default="", help_text="Where and how annotators are found; goes into the data card."
+    )
+    demographics = models.TextField(
+        blank=True, default="", help_text="What is known of the annotators as a group; goes into the data card."
     )
 
     created_at = models.DateTimeField(auto_now_add=True)

@@ -6,19 +6,17 @@ from datetime import datetime
 from statistics import fmean
 
 from annotations import selectors
-from annotations.models import ConsistencyCheck, Session, TrialKind
+from annotations.models import ConsistencyCheck, Session
 from elicit.labels import consistency
 
 
 def check_session(session_id: str, now: datetime) -> ConsistencyCheck:
     """Compare every repeat with its first answer and store the verdict. Doing it again gives the same row."""
     session = Session.objects.select_related("study").get(pk=session_id)
-    repeats = session.trials.filter(kind=TrialKind.REPEAT).select_related("response", "repeat_of__response")
     categories = selectors.category_count(session.study)
     comparisons = [
-        consistency.compare(trial.repeat_of.response.elicited, trial.response.elicited, categories)
-        for trial in repeats
-        if trial.repeat_of is not None
+        consistency.compare(first.elicited, again.elicited, categories)
+        for first, again in selectors.repeated_answers(session)
     ]
     changes = [c.percentage_change for c in comparisons if c.percentage_change is not None]
     row, _ = ConsistencyCheck.objects.update_or_create(

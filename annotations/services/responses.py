@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,30 +11,44 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 
 from annotations import selectors
-from annotations.errors import refuse
-from annotations.models import Response, Session, SessionStatus, Trial
+from annotations.errors import AnnotationError, refuse
+from annotations.models import Response, Session, SessionStatus, Trial, TrialKind
 from annotations.services import sessions
 from elicit.labels import Elicited
 from elicit.labels.elicited import check
 
 
 @dataclass(frozen=True)
-class Timing:
-    """Milliseconds on the trial: with the tab visible, and hidden."""
+class Making:
+    """How an answer came about: milliseconds with the tab visible and hidden, and what the browser noted.
+
+    `process` holds the times of each field and the warnings shown, in the form that the API documents.
+    """
 
     duration_ms: int
     hidden_ms: int = 0
+    input_device: str = ""
+    first_touch_ms: int | None = None
+    changes: int = 0
+    process: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a session stands: trials done of all, and the next; None where nothing is left to show."""
+
+    done: int
+    total: int
+    next_trial: Trial | None
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """A stored response, where the session stands now, and whether this call stored it."""
+    """A stored response, whether this call stored it, and where the session stands now."""
 
     response: Response
     created: bool
-    done: int
-    total: int
-    next_trial: Trial | None
+    standing: Standing
 
 
 @transaction.atomic
@@ -45,45 +59,69 @@ def submit_response(
     response_id: UUID,
     named: Sequence[tuple[object, object]],
     impossible: Iterable[object],
-    timing: Timing,
+    making: Making,
     now: datetime,
+    revises: UUID | None = None,
 ) -> Accepted:
     """Store what an annotator says of a trial of their session.
 
     The same id with the same answer again is the same response: an answer may be sent as often as the network needs.
+    A correction names the response that it revises, which stays. An answer that arrives after the session's place was
+    given to somebody else is kept as well: it counts towards no K.
 
     Raises:
         Contradiction: the answer contradicts itself or the study's rules; nothing is stored.
-        AnnotationError: `trial_already_answered`, `response_id_taken`, `session_not_at_trials`, `place_given_away`.
+        AnnotationError: `trial_already_answered`, `response_id_taken`, `session_not_at_trials`.
         Trial.DoesNotExist: the session has no such trial.
     """
     session = sessions.lock(session.pk)
     trial = Trial.objects.select_related("image").get(pk=trial_id, session=session)
     categories = selectors.category_count(session.study)
     elicited = check(named, impossible, selectors.answer_rules(session.study, categories))
-    if (stored := Response.objects.filter(trial=trial).first()) is not None:
-        if stored.pk != response_id:
-            raise refuse("trial_already_answered")
+    if (stored := Response.objects.filter(pk=response_id, trial=trial).first()) is not None:
         if stored.elicited != elicited:
             raise refuse("response_id_taken")
-        return _accepted(session, stored, created=False)
-    session = sessions.come_back_locked(session, now)
-    if session.status != SessionStatus.TRIALS:
-        raise refuse("session_not_at_trials")
+        return Accepted(stored, False, _standing(session))
+    current = Response.objects.filter(trial=trial, current=True).first()
+    if current is not None and current.pk != revises:
+        raise refuse("trial_already_answered")
+    session, late = _at_its_step(session, trial, now)
     try:
         with transaction.atomic():
+            if current is not None:
+                Response.objects.filter(pk=current.pk).update(current=False)
             response = Response.objects.create(
-                pk=response_id, trial=trial, received_at=now, **columns(elicited), **timing.__dict__
+                pk=response_id,
+                trial=trial,
+                revision=1 if current is None else current.revision + 1,
+                received_at=now,
+                **columns(elicited),
+                **vars(making),
             )
     except IntegrityError as error:
         # This trial is locked with its session, so the id is what stands in the way: another trial's answer has it.
         raise refuse("response_id_taken") from error
-    session.seen_at = now
-    session.save(update_fields=["seen_at"])
-    accepted = _accepted(session, response, created=True)
-    if accepted.next_trial is None:
-        sessions.after_last_answer(session, now)
-    return accepted
+    return Accepted(response, True, _moved_on(session, late, now))
+
+
+@transaction.atomic
+def skip_trial(*, session: Session, trial_id: UUID, now: datetime) -> Standing:
+    """Note that a trial's image could not be shown, and go on without it. Doing it again changes nothing.
+
+    Raises:
+        AnnotationError: `trial_already_answered`, `session_not_at_trials`.
+        Trial.DoesNotExist: the session has no such trial.
+    """
+    session = sessions.lock(session.pk)
+    trial = Trial.objects.get(pk=trial_id, session=session)
+    if Response.objects.filter(trial=trial).exists():
+        raise refuse("trial_already_answered")
+    if trial.skipped_at is not None:
+        return _standing(session)
+    session, late = _at_its_step(session, trial, now)
+    trial.skipped_at = now
+    trial.save(update_fields=["skipped_at"])
+    return _moved_on(session, late, now)
 
 
 def columns(elicited: Elicited) -> dict[str, Any]:
@@ -98,6 +136,37 @@ def columns(elicited: Elicited) -> dict[str, Any]:
     }
 
 
-def _accepted(session: Session, response: Response, *, created: bool) -> Accepted:
+def _at_its_step(session: Session, trial: Trial, now: datetime) -> tuple[Session, bool]:
+    """The locked session, back if it had been given up, and whether its place is gone for good."""
+    try:
+        session = sessions.come_back_locked(session, now)
+    except AnnotationError as error:
+        if error.code != "place_given_away":
+            raise
+        return session, True
+    step = SessionStatus.PRACTICE if trial.kind == TrialKind.PRACTICE else SessionStatus.TRIALS
+    if session.status != step:
+        raise refuse("session_not_at_trials")
+    return session, False
+
+
+def _moved_on(session: Session, late: bool, now: datetime) -> Standing:
+    """Note the sign of life, and end the session's step where that was its last trial."""
+    session.seen_at = now
+    session.save(update_fields=["seen_at"])
+    standing = _standing(session)
+    if late:
+        if standing.next_trial is None:
+            sessions.come_back_locked(session, now)
+        return Standing(standing.done, standing.total, None)
+    if standing.next_trial is None:
+        if session.status == SessionStatus.PRACTICE:
+            sessions.after_practice(session, now)
+        else:
+            sessions.after_last_answer(session, now)
+    return standing
+
+
+def _standing(session: Session) -> Standing:
     done, total = selectors.trial_counts(session)
-    return Accepted(response, created, done, total, selectors.next_trial(session))
+    return Standing(done, total, selectors.next_trial(session))

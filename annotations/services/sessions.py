@@ -5,6 +5,7 @@ Every function that changes a session locks its row first: one session's writes 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -12,24 +13,29 @@ from uuid import UUID
 import numpy as np
 from django.db import IntegrityError, connection, transaction
 from django.db.models import QuerySet
+from django.utils.translation import gettext as _
 
 from annotations import selectors
 from annotations.assignment import draw_category_order, plan_session
 from annotations.errors import refuse
 from annotations.kinds import CHECK_SESSION
 from annotations.models import (
+    Framing,
     Participant,
     Place,
     Session,
     SessionStatus,
     Study,
-    StudyImage,
     StudyStatus,
     Trial,
     TrialKind,
 )
 from annotations.models.participation import OPEN_STATUSES
+from annotations.questionnaire import wrong_answers
 from jobs.services import enqueue
+
+COMPREHENSION_ATTEMPTS = 2
+BEFORE_TRIALS = (SessionStatus.INSTRUCTIONS, SessionStatus.PRACTICE, SessionStatus.COMPREHENSION)
 
 
 def begin_session(
@@ -48,7 +54,7 @@ def begin_session(
         raise refuse("study_not_live")
     consent = selectors.current_consent(study)
     if consent is None or consent.version != consent_version:
-        raise refuse("consent_missing", "The text has changed: please read it again.")
+        raise refuse("consent_missing", _("The text has changed: please read it again."))
     if not selectors.has_free_place(study):
         raise refuse("study_full")
     order = draw_category_order(study.dataset.categories.count(), rng, shuffle=study.shuffle_categories)
@@ -71,15 +77,103 @@ def begin_session(
 
 
 @transaction.atomic
-def begin_trials(*, session_id: UUID, now: datetime, rng: np.random.Generator) -> Session:
-    """Take a place and lay out the session's trials. Once: a second call changes nothing.
+def leave_instructions(*, session_id: UUID, now: datetime, rng: np.random.Generator) -> Session:
+    """Go on to the next step that the study has: practice, comprehension check or trials. Once.
 
     Raises:
         AnnotationError: `study_full` when the last place has gone, `study_not_live`.
     """
     session = lock(session_id)
-    if session.status != SessionStatus.INSTRUCTIONS:
+    return _next_step(session, now, rng) if session.status == SessionStatus.INSTRUCTIONS else session
+
+
+@transaction.atomic
+def leave_practice(*, session_id: UUID, now: datetime, rng: np.random.Generator) -> Session:
+    """As `leave_instructions`, once every practice trial is answered."""
+    session = lock(session_id)
+    if session.status != SessionStatus.PRACTICE or selectors.next_trial(session) is not None:
         return session
+    return _next_step(session, now, rng)
+
+
+@transaction.atomic
+def check_comprehension(
+    *, session_id: UUID, attempt: int, answers: Mapping[str, object], now: datetime, rng: np.random.Generator
+) -> tuple[Session, list[str]]:
+    """Judge the answers to the comprehension check: on to the trials, another attempt, or the way out.
+
+    Args:
+        attempt: how many attempts there had been when the questions were shown. Answers to an earlier showing change
+            nothing: a form that is sent twice counts once.
+
+    Returns:
+        The session, and the names of the questions that were answered wrongly.
+
+    Raises:
+        AnnotationError: the answers are right, but `study_full` or `study_not_live`.
+    """
+    session = lock(session_id)
+    if session.status != SessionStatus.COMPREHENSION or attempt != session.comprehension_attempts:
+        return session, []
+    wrong = wrong_answers(session.study.comprehension, answers)
+    _set(session, comprehension_attempts=attempt + 1, seen_at=now)
+    if not wrong:
+        return _begin_trials(session, now, rng), []
+    if session.comprehension_attempts >= COMPREHENSION_ATTEMPTS:
+        _set(session, status=SessionStatus.SCREENED_OUT)
+    return session, wrong
+
+
+@transaction.atomic
+def begin_trials(*, session_id: UUID, now: datetime, rng: np.random.Generator) -> Session:
+    """Take a place and lay out the session's trials, whatever steps would come before. Once.
+
+    Raises:
+        AnnotationError: `study_full` when the last place has gone, `study_not_live`.
+    """
+    session = lock(session_id)
+    return _begin_trials(session, now, rng) if session.status in BEFORE_TRIALS else session
+
+
+def _next_step(session: Session, now: datetime, rng: np.random.Generator) -> Session:
+    """The step after the instructions or the practice. Steps whose setting is empty are passed over."""
+    study = session.study
+    if study.practice and session.status == SessionStatus.INSTRUCTIONS:
+        _welcome(study)
+        _lay_out_practice(session)
+        return _set(session, status=SessionStatus.PRACTICE, seen_at=now)
+    if study.comprehension:
+        _welcome(study)
+        return _set(session, status=SessionStatus.COMPREHENSION, seen_at=now)
+    return _begin_trials(session, now, rng)
+
+
+def _welcome(study: Study) -> None:
+    """Let nobody practise for a place that is gone already."""
+    if study.status != StudyStatus.LIVE:
+        raise refuse("study_not_live")
+    if not selectors.has_free_place(study):
+        raise refuse("study_full")
+
+
+def _lay_out_practice(session: Session) -> None:
+    study = session.study
+    asked = Framing(study.framing).asked
+    images = selectors.practice_images(study)
+    Trial.objects.bulk_create(
+        Trial(
+            session=session,
+            image=images[item["image"]],
+            position=number * len(asked) + offset,
+            kind=TrialKind.PRACTICE,
+            framing=framing,
+        )
+        for number, item in enumerate(study.practice)
+        for offset, framing in enumerate(asked, 1)
+    )
+
+
+def _begin_trials(session: Session, now: datetime, rng: np.random.Generator) -> Session:
     study = session.study
     if study.status != StudyStatus.LIVE:
         raise refuse("study_not_live")
@@ -88,20 +182,21 @@ def begin_trials(*, session_id: UUID, now: datetime, rng: np.random.Generator) -
         raise refuse("study_full")
     images = list(place.batch.study_images.order_by("pk").values_list("image_id", flat=True))
     plan = plan_session(images, study.repeats_per_session, rng)
-    trials = [
-        Trial(
-            session=session,
-            image_id=planned.image,
-            position=position,
-            kind=TrialKind.MAIN if planned.repeat_of is None else TrialKind.REPEAT,
-            place=place if planned.repeat_of is None else None,
-        )
-        for position, planned in enumerate(plan, 1)
-    ]
-    for trial, planned in zip(trials, plan, strict=True):
-        if planned.repeat_of is not None:
-            trial.repeat_of = trials[planned.repeat_of]
-    Trial.objects.bulk_create(trials)
+    # In a study that asks two questions, one right after the other about the same image.
+    asked = Framing(study.framing).asked
+    trials: dict[tuple[int, Framing], Trial] = {}
+    for number, planned in enumerate(plan):
+        for framing in asked:
+            trials[number, framing] = Trial(
+                session=session,
+                image_id=planned.image,
+                position=len(trials) + 1,
+                kind=TrialKind.MAIN if planned.repeat_of is None else TrialKind.REPEAT,
+                framing=framing,
+                place=place if planned.repeat_of is None else None,
+                repeat_of=None if planned.repeat_of is None else trials[planned.repeat_of, framing],
+            )
+    Trial.objects.bulk_create(trials.values())
     return _set(session, status=SessionStatus.TRIALS, trials_begun_at=now, seen_at=now)
 
 
@@ -149,6 +244,13 @@ def save_questionnaire(*, session_id: UUID, answers: dict[str, Any], now: dateti
         return session
 
 
+def after_practice(session: Session, now: datetime) -> None:
+    """Move on from the practice of a locked session: to the comprehension check. Where there is none the session
+    waits for the annotator, who says when the trials shall begin."""
+    if session.study.comprehension:
+        _set(session, status=SessionStatus.COMPREHENSION, seen_at=now)
+
+
 def after_last_answer(session: Session, now: datetime) -> None:
     """Move on from the trials of a locked session: to the questionnaire, or to the end where there is none."""
     if session.study.questionnaire:
@@ -190,9 +292,14 @@ def give_back_places(now: datetime) -> int:
 
 
 def _abandon(session: Session) -> None:
+    give_back_place(session)
+    _set(session, status=SessionStatus.ABANDONED)
+
+
+def give_back_place(session: Session) -> None:
+    """Offer a locked session's place to others. Its answers stay, but count towards no K."""
     session.trials.update(place=None)
     Place.objects.filter(session=session).update(session=None)
-    _set(session, status=SessionStatus.ABANDONED)
 
 
 def come_back(*, session_id: UUID, now: datetime) -> Session:
@@ -209,22 +316,27 @@ def come_back_locked(session: Session, now: datetime) -> Session:
     """`come_back` for a session whose row the caller has locked."""
     if session.status != SessionStatus.ABANDONED:
         return session
-    first = session.trials.filter(kind=TrialKind.MAIN).order_by("position").first()
-    if first is None:
-        return _set(session, status=SessionStatus.INSTRUCTIONS, seen_at=now)
-    batch_id = StudyImage.objects.values_list("batch_id", flat=True).get(
-        study_id=session.study_id, image_id=first.image_id
-    )
+    batch_id = selectors.batch_of(session)
+    if batch_id is None:
+        return _set(session, status=_step_before_trials(session), seen_at=now)
     done, all_trials = selectors.trial_counts(session)
-    place = claim_place(session, batch_id)
+    # Whoever is excluded may finish all the same, but takes nobody's place.
+    place = None if session.excluded_at else claim_place(session, batch_id)
     if place is not None:
         session.trials.filter(kind=TrialKind.MAIN).update(place=place)
-    elif done < all_trials:
+    elif done < all_trials and not session.excluded_at:
         raise refuse("place_given_away")
     if done < all_trials:
         return _set(session, status=SessionStatus.TRIALS, seen_at=now)
     after_last_answer(session, now)
     return session
+
+
+def _step_before_trials(session: Session) -> SessionStatus:
+    """Where a session stood that had no trials yet. At worst it is asked to read the instructions again."""
+    if session.comprehension_attempts:
+        return SessionStatus.COMPREHENSION
+    return SessionStatus.PRACTICE if session.trials.exists() else SessionStatus.INSTRUCTIONS
 
 
 def lock(session_id: UUID) -> Session:

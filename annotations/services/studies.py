@@ -58,6 +58,38 @@ def add_consent(study: Study, text: str, title: str = "Before you begin") -> Con
 
 
 @transaction.atomic
+def write_part(study_id: int, part: str, value: list[Any]) -> Study:
+    """Set what a draft's `practice`, `comprehension` or `questionnaire` is.
+
+    Raises:
+        AnnotationError: the study is launched.
+        ValidationError: the value is not of the part's form.
+    """
+    study = Study.objects.select_for_update(of=("self",)).select_related("dataset").get(pk=study_id)
+    if study.status != StudyStatus.DRAFT:
+        raise refuse("settings_frozen")
+    setattr(study, part, value)
+    study.clean_fields(exclude=[field.name for field in Study._meta.fields if field.name != part])
+    study.save(update_fields=[part])
+    return study
+
+
+@transaction.atomic
+def leave_out(study_id: int, indices: Iterable[int]) -> int:
+    """Take images with these indices out of a draft, say to practise on them. Returns how many were in it.
+
+    Raises:
+        AnnotationError: the study is launched.
+    """
+    study = Study.objects.select_for_update(of=("self",)).get(pk=study_id)
+    if study.status != StudyStatus.DRAFT:
+        raise refuse("settings_frozen")
+    taken, _ = study.study_images.filter(image__index__in=list(indices)).delete()
+    study.batches.filter(study_images__isnull=True).delete()
+    return taken
+
+
+@transaction.atomic
 def choose_images(study: Study, indices: Iterable[int] | None, rng: np.random.Generator) -> int:
     """Deal the dataset's images with these indices (None: all) at random into batches. Replaces an earlier choice.
 

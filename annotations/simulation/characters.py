@@ -44,6 +44,7 @@ class Character:
         contradicts: first tries answers that must be refused, then gives a good one.
         seconds: median time for an image.
         leaves_after: share of the trials after which they go, 1 for never.
+        misunderstands: chance that they answer a question of the comprehension check at random.
     """
 
     name: str
@@ -52,12 +53,13 @@ class Character:
     contradicts: bool = False
     seconds: float = 12.0
     leaves_after: float = 1.0
+    misunderstands: float = 0.0
 
 
 CAREFUL = Character("careful")
-CARELESS = Character("careless", careless=True, seconds=4.0)
+CARELESS = Character("careless", careless=True, seconds=4.0, misunderstands=0.6)
 CONTRADICTORY = Character("contradictory", contradicts=True)
-HURRIED = Character("hurried", accuracy=0.7, seconds=1.2)
+HURRIED = Character("hurried", accuracy=0.7, seconds=1.2, misunderstands=0.2)
 LEAVER = Character("leaver", leaves_after=0.5)
 
 CHARACTERS = {c.name: c for c in (CAREFUL, CARELESS, CONTRADICTORY, HURRIED, LEAVER)}
@@ -110,6 +112,11 @@ def answer(
     everything = doubt < 0.45 or view.random() < 0.5
     impossible = unnamed if everything else [c for c in unnamed if view.random() < 0.7]
     return Answer(named, tuple(impossible), _pace(character, person))
+
+
+def under_rules(said: Answer, most_named: int | None, ask_impossible: bool) -> Answer:
+    """The answer, cut to what the study asks for."""
+    return replace(said, named=said.named[:most_named], impossible=said.impossible if ask_impossible else ())
 
 
 def contradictions(good: Answer, categories: int) -> Iterator[tuple[str, Answer]]:

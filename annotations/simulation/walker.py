@@ -10,7 +10,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from http.cookiejar import CookieJar
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from annotations.simulation.characters import Answer, Character, answer, contradictions
+from annotations.simulation.characters import Answer, Character, answer, contradictions, under_rules
 
 TIMEOUT = 60.0
 MOST_STEPS = 20
@@ -30,11 +30,12 @@ class WalkError(Exception):
 
 @dataclass
 class Outcome:
-    """What came of one walk. `ended`: completed, left or turned_away."""
+    """What came of one walk. `ended`: completed, screened_out, left or turned_away."""
 
     character: str
     ended: str = ""
     answered: int = 0
+    practised: int = 0
     refused: int = 0
     link: str = ""
     completion_code: str = ""
@@ -50,20 +51,26 @@ class Form:
 
 
 class _Page(HTMLParser):
-    """The POST forms and the JSON scripts of a page."""
+    """The POST forms of a page's main part, its JSON scripts, and the step that it shows."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.forms: list[Form] = []
         self.scripts: dict[str, str] = {}
+        self.step = ""
         self._script = ""
+        self._main = False
         self._inside = False
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         got = {name: value or "" for name, value in attrs}
-        if tag == "form":
-            self._inside = got.get("method", "").lower() == "post"
+        if tag == "body":
+            self.step = got.get("data-step", "")
+        elif tag == "main":
+            self._main = True
+        elif tag == "form":
+            self._inside = self._main and got.get("method", "").lower() == "post"
             if self._inside:
                 self.forms.append(Form(got.get("action", "")))
         elif tag == "script" and got.get("type") == "application/json":
@@ -77,6 +84,8 @@ class _Page(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         if tag == "form":
             self._inside = False
+        elif tag == "main":
+            self._main = False
         elif tag == "script":
             self._script = ""
 
@@ -96,14 +105,17 @@ class Walker:
         seed: int,
         see: Callable[[str], int | None],
         platform_id: str = "",
+        right: Mapping[str, str] | None = None,
     ) -> None:
-        """`url`: the server's address; `see`: the class in the picture at an image URL, or None."""
+        """`url`: the server's address; `see`: the class in the picture at an image URL, or None; `right`: the answers
+        to the comprehension check, by the name of the question."""
         self.url = url.rstrip("/")
         self.study = study
         self.character = character
         self.seed = seed
         self.see = see
         self.platform_id = platform_id
+        self.right = right or {}
         self.person = np.random.default_rng(seed)
         self.browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
 
@@ -130,32 +142,43 @@ class Walker:
                     return outcome
                 status, address, html = self._open(urllib.parse.urlsplit(address).path)
             elif page.forms:
-                status, address, html = self._send(address, page.forms[0])
-            else:
-                outcome.ended = "completed"
+                right = self.right if page.step == "comprehension" else {}
+                status, address, html = self._send(address, page.forms[0], right)
+            elif page.step in {"completed", "screened_out"}:
+                outcome.ended = page.step
                 return outcome
+            else:
+                raise WalkError(f"{address} leads nowhere")
         raise WalkError(f"The pages lead in a circle at {address}")
 
     def _answer_all(self, data: dict[str, Any], outcome: Outcome) -> bool:
-        """Answer the trials one by one; False when the character leaves half-way."""
-        categories = len(data["categories"])
+        """Answer the trials of a stage one by one; False when the character leaves half-way."""
+        categories, rules = len(data["categories"]), data["rules"]
+        practising = data["stage"] == "practice"
+        told = 0
         trial = data["trials"][0]
         while trial is not None:
-            if data["done"] >= self.character.leaves_after * data["total"]:
+            if not practising and data["done"] >= self.character.leaves_after * data["total"]:
                 return False
             self._look(trial["image_url"])
             seen = self.see(trial["image_url"])
             good = answer(self.character, trial["image_url"], seen, categories, self.person, self.seed)
-            if self.character.contradicts and outcome.refused < 5:
+            good = under_rules(good, rules["most_named"], rules["ask_impossible"])
+            if self.character.contradicts and not practising and outcome.refused < 5:
                 for code, bad in contradictions(good, categories):
-                    self._must_refuse(data, trial["id"], bad, code)
-                    outcome.refused += 1
+                    if bad == under_rules(bad, rules["most_named"], rules["ask_impossible"]):
+                        self._must_refuse(data, trial["id"], bad, code)
+                        outcome.refused += 1
             status, body = self._put(data, trial["id"], good)
             if status not in {200, 201}:
                 raise WalkError(f"A good answer was refused: {status} {body}")
-            outcome.answered += 1
+            told += body["feedback"] is not None
             data["done"] = body["done"]
             trial = body["next"]
+            outcome.practised += practising
+            outcome.answered += not practising
+        if practising != (told > 0):
+            raise WalkError("Practice comes with feedback, and trials come without.")
         return True
 
     def _look(self, image_url: str) -> None:
@@ -189,11 +212,14 @@ class Walker:
             with error:
                 return error.code, json.load(error)
 
-    def _send(self, address: str, form: Form) -> tuple[int, str, str]:
-        """Fill in a form with something that it offers and send it."""
+    def _send(self, address: str, form: Form, right: Mapping[str, str]) -> tuple[int, str, str]:
+        """Fill in a form with what is right, as far as the character understood, else with something that it offers,
+        and send it."""
         values = dict(form.values)
         for name, offered in form.offers.items():
-            if name not in values:
+            if name in right and self.person.random() >= self.character.misunderstands:
+                values[name] = right[name]
+            elif name not in values:
                 values[name] = offered[int(self.person.integers(len(offered)))] if offered[0] else ""
         target = urllib.parse.urljoin(address, form.action)
         return self._request(

@@ -4,6 +4,7 @@ import { test } from "node:test";
 import { FIRST_DELAY, LONGEST_DELAY, newId, Sender } from "../static/annotate/sender.js";
 
 const STORED = { id: "r", trial: "t", done: 1, total: 3, next: { id: "u", image_url: "/u.png", position: 2 } };
+const SKIPPED = { done: 2, total: 3, next: null };
 
 const json = (status, data) => new Response(JSON.stringify(data), { status });
 const html = (status) => new Response("<html>Welcome to the hotel</html>", { status });
@@ -45,6 +46,18 @@ test("a resend that the server knows already counts as stored", async () => {
   const outcome = await send();
   assert.equal(outcome.kind, "stored");
   assert.equal(outcome.stored.next, null);
+});
+
+test("a skipped trial's reply, which names no response, counts as stored", async () => {
+  const { send } = setUp([json(200, SKIPPED)]);
+  assert.deepEqual(await send(), { kind: "stored", stored: SKIPPED });
+});
+
+test("a request outlives its page unless it is longer than browsers allow", async () => {
+  const { sender, log } = setUp([json(201, STORED), json(201, STORED)]);
+  await sender.send("/u", "Session secret", "{}");
+  await sender.send("/u", "Session secret", " ".repeat(60_000));
+  assert.deepEqual(log.requests.map(({ keepalive }) => keepalive), [true, false]);
 });
 
 test("a lost connection is tried again with the very same request", async () => {
@@ -96,27 +109,38 @@ test("a refusal is handed back with its sentences and not tried again", async ()
   const { log, send } = setUp([json(422, body)]);
   assert.deepEqual(await send(), {
     kind: "refused",
-    code: "sum_over_limit",
-    message: "Too much.",
-    fields: { sum: "At most 100 %.", named: "One. Two." },
+    refusal: {
+      code: "sum_over_limit",
+      message: "Too much.",
+      fields: { sum: "At most 100 %.", named: "One. Two." },
+    },
   });
   assert.equal(log.requests.length, 1);
 });
 
-test("a refusal without our envelope is still a refusal", async () => {
-  const { send } = setUp([html(403)]);
-  assert.deepEqual(await send(), { kind: "refused", code: "", message: "", fields: {} });
+for (const status of [403, 404, 511]) {
+  test(`status ${status} from somebody on the way is not the server's word`, async () => {
+    const { log, send } = setUp([html(status), json(201, STORED)]);
+    assert.equal((await send()).kind, "stored");
+    assert.deepEqual(log.waits.map(({ cause }) => cause), ["server"]);
+  });
+}
+
+test("a trial that has another answer already is settled elsewhere", async () => {
+  const { send } = setUp([json(409, { code: "trial_already_answered", message: "", fields: {} })]);
+  assert.deepEqual(await send(), { kind: "elsewhere" });
 });
 
-for (const code of ["trial_already_answered", "session_closed"]) {
+for (const code of ["session_closed", "session_not_at_trials", "place_given_away"]) {
   test(`409 ${code} is over`, async () => {
-    const { send } = setUp([json(409, { code, message: "", fields: {} })]);
-    assert.deepEqual(await send(), { kind: "over", code });
+    const refusal = { code, message: "Sorry.", fields: {} };
+    const { send } = setUp([json(409, refusal)]);
+    assert.deepEqual(await send(), { kind: "over", refusal });
   });
 }
 
 test("another conflict is a refusal", async () => {
-  const { send } = setUp([json(409, { code: "study_paused", message: "Paused.", fields: {} })]);
+  const { send } = setUp([json(409, { code: "response_id_taken", message: "Taken.", fields: {} })]);
   assert.equal((await send()).kind, "refused");
 });
 

@@ -7,7 +7,7 @@ import { leftoverSentence } from "../static/annotate/summary.js";
 const NAMES = ["Airplane", "Automobile", "Bird", "Cat", "Deer", "Dog", "Frog", "Horse", "Ship", "Truck"];
 const setting = {
   categories: NAMES.map((name, index) => ({ index, name })),
-  rules: { most_named: null, sum_limit: null, ask_impossible: true, framing: "others" },
+  rules: { most_named: null, sum_limit: null, ask_impossible: true },
 };
 const say = (key, values) => `${key} ${JSON.stringify(values)}`;
 const sentence = (answer, rules = {}) =>

@@ -40,13 +40,14 @@ def settings_of(study: Study, **changes: object) -> dict[str, Any]:
     """The form of a draft as the page sends it."""
     names = [
         "name", "slug", "labels_per_image", "images_per_session", "repeats_per_session", "repeat_distance",
-        "idle_minutes", "framing", "image_scale", "instructions", "time_estimate", "pay_note", "completion_code",
+        "idle_minutes", "framing", "input_mode", "image_scale", "language", "instructions", "time_estimate",
+        "pay_note", "completion_code", "screenout_code", "return_url", "licence", "recruitment", "demographics",
     ]  # fmt: skip
     consent = study.consents.order_by("-version").first()
     form = {name: getattr(study, name) for name in names}
     form |= {
-        "questionnaire": json.dumps(study.questionnaire),
         "ask_impossible": "on",
+        "impossible_shortcut": "on",
         "shuffle_categories": "on",
         "consent_text": consent.text.replace("\n", "\r\n") if consent else "",
     }
@@ -133,6 +134,26 @@ def test_a_draft_can_be_changed(curator: Client) -> None:
     assert (study.labels_per_image, study.sum_limit, study.most_named) == (3, 100, 2)
 
 
+def test_the_settings_of_the_pages_and_of_the_card_can_be_changed(curator: Client) -> None:
+    study = make.make_study(launch=False)
+    wanted = {
+        "language": "zh-hans",
+        "input_mode": "typed",
+        "break_every": 10,
+        "screenout_code": "0UT",
+        "return_url": "https://app.prolific.com/submissions/complete?cc=C0DE",
+        "licence": "CC-BY-4.0",
+        "recruitment": "Prolific",
+        "demographics": "Adults",
+        "instructions": "![A bird](image:3)",
+    }
+
+    response = curator.post(address(study), settings_of(study, **wanted))
+
+    assert response.status_code == 302, response.context["errors"]
+    assert Study.objects.values(*wanted).get() == wanted
+
+
 def test_saving_a_draft_as_it_is_changes_nothing(curator: Client) -> None:
     study = make.make_study(launch=False)
     Study.objects.update(instructions="Look.")
@@ -170,9 +191,15 @@ def test_a_changed_consent_text_is_a_new_version(curator: Client) -> None:
     [
         ({"repeats_per_session": 26}, "repeat more images than it has"),
         ({"labels_per_image": 0}, "greater than or equal to 1"),
-        ({"questionnaire": "[{"}, "valid JSON"),
-        ({"questionnaire": '[{"name": "X"}]'}, "Question 1"),
-        ({"questionnaire": '[{"name": "x", "question": "?", "kind": "text", "help": NaN}]'}, "help must be text"),
+        ({"break_every": 0}, "greater than or equal to 1"),
+        ({"licence": "CC BY"}, "SPDX identifier"),
+        ({"return_url": "http://app.prolific.com/x"}, "has to begin with https://"),
+        ({"return_url": "https://evil.example/x"}, "evil.example is none of the hosts"),
+        ({"return_url": "javascript:alert(1)"}, "Enter a valid URL"),
+        ({"instructions": "![A cat](https://evil.example/cat.png)"}, "other sites"),
+        ({"instructions": "![A cat](image:99)"}, "The dataset has no image 99"),
+        ({"instructions": "![](image:1)"}, "for those who can"),
+        ({"consent_text": "![A cat](picture:" + "0" * 64 + ")"}, "No picture was uploaded"),
         ({"consent_text": ""}, "required"),
         ({"slug": "a b"}, "valid “slug”"),
         ({"slug": "taken"}, "already exists"),

@@ -10,10 +10,11 @@ import pytest
 from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from annotations import selectors
 from annotations.models import Response, Session, Trial
-from annotations.services import sessions
+from annotations.services import quality, sessions
 from tests import factories as make
 
 pytestmark = pytest.mark.django_db
@@ -85,7 +86,13 @@ def test_an_answer_is_stored_and_the_next_trial_comes_back(session: Session) -> 
         "trial": str(first.pk),
         "done": 1,
         "total": 6,
-        "next": {"id": str(second.pk), "image_url": f"/image/{second.image.sha256}-5x.png", "position": 2},
+        "next": {
+            "id": str(second.pk),
+            "image_url": f"/image/{second.image.sha256}-5x.png",
+            "position": 2,
+            "framing": "others",
+        },
+        "feedback": None,
     }
     stored = Response.objects.get()
     assert (stored.pk, stored.trial_id, stored.named, stored.impossible) == (key, first.pk, [[3, 80.0]], [0])
@@ -207,20 +214,229 @@ def test_a_second_answer_to_a_trial_is_a_conflict(session: Session) -> None:
     assert Response.objects.count() == 1
 
 
-def test_an_answer_without_a_place_is_a_conflict() -> None:
-    session = begun(labels_per_image=1)
+def without_a_place(session: Session) -> Session:
+    """The session was away for too long, and somebody else has its place."""
     later = make.NOON.replace(year=2027)
     sessions.give_back_places(later)
     make.begin(make.make_session(session.study, now=later), now=later)
+    return session
 
-    assert envelope(put(session), 409)["code"] == "place_given_away"
-    assert not Response.objects.exists()
+
+def test_an_answer_that_comes_after_the_place_was_given_away_is_kept() -> None:
+    session = without_a_place(begun(labels_per_image=1))
+
+    response = put(session)
+
+    assert (response.status_code, json.loads(response.content)["next"]) == (201, None)
+    kept = Response.objects.get()
+    assert (kept.trial.session, kept.trial.place) == (session, None)
+    session.refresh_from_db()
+    assert session.status == "abandoned"
+
+
+def test_a_session_whose_last_answers_come_late_may_end_without_a_place() -> None:
+    session = without_a_place(begun(labels_per_image=1, questionnaire=[]))
+
+    for trial in session.trials.order_by("position"):
+        put(session, trial=trial)
+
+    session.refresh_from_db()
+    assert (session.status, hasattr(session, "place")) == ("completed", False)
+    facts = selectors.study_facts(session.study_id, until=timezone.now(), leave_out_inconsistent=False)
+    assert facts["sessions_left_out"]["place_given_away"] == 1
 
 
 def test_an_answer_of_a_session_at_the_questionnaire_is_a_conflict(session: Session) -> None:
     make.answer_all(session)
 
     assert envelope(put(session), 409)["code"] == "trial_already_answered"
+
+
+# --- Corrections
+
+
+def test_a_correction_is_a_new_revision_and_the_first_answer_stays(session: Session) -> None:
+    key, correction = uuid.uuid4(), uuid.uuid4()
+    put(session, key=key)
+
+    response = put(session, {**said((5, 60)), "revises": str(key)}, key=correction)
+
+    assert (response.status_code, json.loads(response.content)["done"]) == (201, 1)
+    first, second = Response.objects.order_by("revision")
+    assert (first.pk, first.current, first.named) == (key, False, [[3, 80.0]])
+    assert (second.pk, second.current, second.revision, second.named) == (correction, True, 2, [[5, 60.0]])
+
+
+def test_a_correction_may_be_sent_again_and_corrected_again(session: Session) -> None:
+    keys = [uuid.uuid4() for _ in range(3)]
+    put(session, key=keys[0])
+
+    again = [put(session, {**said((5, 60)), "revises": str(keys[0])}, key=keys[1]).status_code for _ in range(2)]
+    last = put(session, {**said((6, 70)), "revises": str(keys[1])}, key=keys[2])
+
+    assert (again, last.status_code) == ([201, 200], 201)
+    assert list(Response.objects.order_by("revision").values_list("current", flat=True)) == [False, False, True]
+
+
+def test_a_correction_of_what_was_corrected_meanwhile_is_a_conflict(session: Session) -> None:
+    key = uuid.uuid4()
+    put(session, key=key)
+    put(session, {**said((5, 60)), "revises": str(key)})
+
+    error = envelope(put(session, {**said((6, 70)), "revises": str(key)}), 409)
+
+    assert error["code"] == "trial_already_answered"
+    assert Response.objects.count() == 2
+
+
+def test_a_correction_after_the_last_trial_is_a_conflict(session: Session) -> None:
+    key = uuid.uuid4()
+    put(session, key=key)
+    make.answer_all(session)
+
+    assert envelope(put(session, {**said((5, 60)), "revises": str(key)}), 409)["code"] == "session_not_at_trials"
+
+
+def test_only_the_last_revision_is_released_and_checked() -> None:
+    session = begun(images_per_session=4, repeats_per_session=1, questionnaire=[])
+    repeat = session.trials.get(kind="repeat")
+    assert repeat.repeat_of is not None
+    key = uuid.uuid4()
+    put(session, said((3, 100)), trial=repeat.repeat_of, key=key)
+    put(session, {**said((5, 100)), "revises": str(key)}, trial=repeat.repeat_of)
+    make.answer_all(session, ((5, 100),))
+
+    columns = list(selectors.released_responses(session.study_id, until=timezone.now(), leave_out_inconsistent=False))
+
+    assert [category for part in columns for category in part.named_categories] == [5] * 5
+    assert quality.check_session(str(session.pk), make.NOON).same_top == 1
+
+
+# --- How the answer came about
+
+PROCESS: dict[str, Any] = {
+    "input": "mixed",
+    "first_touch_ms": 700,
+    "changes": 2,
+    "fields": [
+        {"field": "top", "category": 3, "first_ms": 700, "last_ms": 900, "changes": 2, "input": "keyboard"},
+        {"field": "sweep", "category": None, "first_ms": 950, "last_ms": 950, "changes": 1, "input": "mouse"},
+    ],
+    "warnings": [{"code": "too_fast", "ms": 990, "kept": True}],
+}
+
+
+def test_how_the_answer_came_about_is_kept_with_it(session: Session) -> None:
+    put(session, {**GOOD, "process": PROCESS})
+
+    stored = Response.objects.get()
+    assert (stored.input_device, stored.first_touch_ms, stored.changes) == ("mixed", 700, 2)
+    assert stored.process == {"fields": PROCESS["fields"], "warnings": PROCESS["warnings"]}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"input": "telepathy"},
+        {"input": "mouse", "changes": -1},
+        {"input": "mouse", "first_touch_ms": "soon"},
+        {"input": "mouse", "fields": [{"field": "named"}]},
+        {"input": "mouse", "warnings": [{"code": "bored", "ms": 1, "kept": True}]},
+        {"input": "mouse", "warnings": [PROCESS["warnings"][0]] * 21},
+        [],
+    ],
+)
+def test_a_process_of_another_form_is_told_and_nothing_is_stored(session: Session, wrong: object) -> None:
+    error = envelope(put(session, {**GOOD, "process": wrong}), 400)
+
+    assert all(name.startswith("process") for name in error["fields"])
+    assert not Response.objects.exists()
+
+
+# --- An image that does not load
+
+
+def skip(session: Session, trial: Trial, reason: str = "image_failed") -> HttpResponse:
+    response = Client().put(
+        reverse("skip-trial", args=[trial.pk]),
+        json.dumps({"reason": reason}),
+        content_type="application/json",
+        headers={"Authorization": f"Session {session.token}"},
+    )
+    assert isinstance(response, HttpResponse)
+    return response
+
+
+def test_a_trial_whose_image_failed_is_passed_over_once(session: Session) -> None:
+    first, second = session.trials.order_by("position")[:2]
+
+    answers = [skip(session, first) for _ in range(2)]
+
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert [json.loads(answer.content)["next"]["id"] for answer in answers] == [str(second.pk)] * 2
+    assert [json.loads(answer.content)["done"] for answer in answers] == [1, 1]
+    first.refresh_from_db()
+    assert first.skipped_at is not None
+
+
+def test_a_session_ends_though_its_last_image_failed() -> None:
+    session = begun(questionnaire=[], repeats_per_session=0)
+    *others, last = selectors.open_trials(session)
+    for trial in others:
+        make.respond(trial)
+
+    assert json.loads(skip(session, last).content)["next"] is None
+
+    session.refresh_from_db()
+    assert session.status == "completed"
+
+
+def test_an_answer_to_a_trial_that_was_passed_over_elsewhere_is_kept(session: Session) -> None:
+    first = selectors.open_trials(session)[0]
+    skip(session, first)
+
+    assert put(session, trial=first).status_code == 201
+
+
+def test_a_trial_that_is_answered_is_not_passed_over(session: Session) -> None:
+    first = selectors.open_trials(session)[0]
+    make.respond(first)
+
+    assert envelope(skip(session, first), 409)["code"] == "trial_already_answered"
+
+
+def test_a_trial_is_passed_over_for_a_documented_reason_only(session: Session) -> None:
+    first = selectors.open_trials(session)[0]
+
+    assert "reason" in envelope(skip(session, first, reason="boring"), 400)["fields"]
+    assert selectors.open_trials(session)[0] == first
+
+
+# --- Two questions about each image
+
+
+def test_a_study_of_both_framings_asks_twice_about_each_image_and_releases_either() -> None:
+    session = begun(framing="both", questionnaire=[], repeats_per_session=1)
+    trials = selectors.open_trials(session)
+    assert [(trial.image_id, trial.framing) for trial in trials[:4]] == [
+        (trials[0].image_id, "others"),
+        (trials[0].image_id, "self"),
+        (trials[2].image_id, "others"),
+        (trials[2].image_id, "self"),
+    ]
+    assert len(trials) == selectors.trials_in_session(session.study) == 10
+    for trial in trials:
+        make.respond(trial, ((3 if trial.framing == "others" else 4, 80),))
+
+    def released(framing: str) -> set[int]:
+        parts = selectors.released_responses(
+            session.study_id, until=timezone.now(), leave_out_inconsistent=False, framing=framing
+        )
+        return {category for part in parts for category in part.named_categories}
+
+    assert (released("others"), released("self"), released("")) == ({3}, {4}, {3})
+    assert selectors.study_progress(session.study).percent == 17
+    assert quality.check_session(str(session.pk), make.NOON).same_top == 2
 
 
 # --- Whose trial it is

@@ -83,6 +83,11 @@ def image_twice_in_a_place() -> None:
     Trial.objects.filter(pk=second.pk).update(image=first.image)
 
 
+def practice_twice() -> None:
+    for _ in range(2):
+        again(Trial, place_id=None, kind=TrialKind.PRACTICE)()
+
+
 BAD_ROWS: dict[str, list[Callable[[], object]]] = {
     # Unique
     "category_index_once_per_dataset": [again(Category, name="Another")],
@@ -96,6 +101,10 @@ BAD_ROWS: dict[str, list[Callable[[], object]]] = {
     "annotator_once_per_study": [again(Participant, platform_id="p2")],
     "one_open_session_per_participant": [again(Session, token="another")],
     "trial_position_once_per_session": [again(Trial, place_id=None)],
+    "practice_position_once_per_session": [practice_twice],
+    "revision_once_per_trial": [again(Response, current=False)],
+    "one_current_response_per_trial": [again(Response, revision=2)],
+    "response_revision_from_1": [change(Response, revision=0)],
     "trial_image_once_per_place": [image_twice_in_a_place],
     "job_unfinished_once_per_subject": [
         again(Job),
@@ -112,6 +121,14 @@ BAD_ROWS: dict[str, list[Callable[[], object]]] = {
     "study_repeat_distance_0_to_1": [change(Study, repeat_distance=-0.1), change(Study, repeat_distance=1.1)],
     "place_number_from_1": [again(Place, number=0, session_id=None)],
     "session_completed_has_time": [change(Session, status=SessionStatus.COMPLETED)],
+    "session_withdrawn_has_time": [
+        change(Session, status=SessionStatus.WITHDRAWN),
+        change(Session, withdrawn_at=make.NOON),
+    ],
+    "session_excluded_for_a_reason": [
+        change(Session, excluded_at=make.NOON),
+        change(Session, exclusion_reason="technical"),
+    ],
     "trial_only_main_has_place": [repeat_with_a_place],
     "trial_repeat_names_its_first": [main_as_repeat, repeat_without_first],
     "response_top_percentage_0_to_100": [
@@ -121,6 +138,10 @@ BAD_ROWS: dict[str, list[Callable[[], object]]] = {
     "response_sum_covers_top": [change(Response, sum_percentage=1)],
     "consistency_same_top_within_repeats": [change(ConsistencyCheck, same_top=2)],
     "job_running_has_lease": [change(Job, status=Status.RUNNING)],
+    "release_superseded_for_a_reason": [
+        change(Release, superseded_at=make.NOON),
+        change(Release, withheld=True),
+    ],
     "release_ready_has_digest": [change(Release, ready_at=make.NOON)],
 }
 OURS = [model for app in ("annotations", "exports", "jobs") for model in apps.get_app_config(app).get_models()]
@@ -145,10 +166,9 @@ def test_the_database_refuses_a_bad_row(session: Session, name: str) -> None:
         again(Dataset),
         again(Study),
         again(Session, status=SessionStatus.COMPLETED, completed_at=make.NOON),
-        again(Response),
         again(ConsistencyCheck),
     ],
-    ids=["dataset slug", "study slug", "session token", "response to a trial", "check of a session"],
+    ids=["dataset slug", "study slug", "session token", "check of a session"],
 )
 def test_what_is_unique_by_itself_is_so_in_the_database(session: Session, write: Callable[[], object]) -> None:
     with pytest.raises(IntegrityError), transaction.atomic():

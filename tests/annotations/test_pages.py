@@ -417,11 +417,14 @@ def test_a_studys_link_is_opened_or_agreed_to(study: Study, method: str) -> None
 
 
 @pytest.mark.parametrize("action", ["instructions", "questionnaire"])
-@pytest.mark.parametrize("method", ["get", "head", "put", "delete"])
-def test_a_step_is_taken_by_post_alone(study: Study, action: str, method: str) -> None:
+@pytest.mark.parametrize(("method", "status"), [("get", 302), ("head", 302), ("put", 405), ("delete", 405)])
+def test_a_step_is_taken_by_post_alone(study: Study, action: str, method: str, status: int) -> None:
+    """Opened as a link, which going back in a browser may do, its address leads to where the session stands."""
     session = arrive(study)
 
-    assert getattr(Client(), method)(page_of(session) + action).status_code == 405
+    response = getattr(Client(), method)(page_of(session) + action)
+
+    assert (response.status_code, response.headers.get("Location", page_of(session))) == (status, page_of(session))
     session.refresh_from_db()
     assert session.status == SessionStatus.INSTRUCTIONS
 
@@ -441,7 +444,41 @@ def test_the_trial_page_tells_the_browser_what_it_needs(study: Study) -> None:
     assert data["authorization"] == f"Session {session.token}"
     assert data["next_url"] == page_of(session)
     assert [category["index"] for category in data["categories"]] == session.category_order
-    assert data["rules"] == {"most_named": None, "sum_limit": None, "ask_impossible": True, "framing": "others"}
+    assert data["rules"] == {"most_named": None, "sum_limit": None, "ask_impossible": True}
+    assert (data["session"], data["stage"], data["skip_api"]) == (
+        str(session.pk),
+        "trials",
+        "/api/trials/{trial}/skip",
+    )
+    assert data["input"] == "both"
+    assert (data["impossible_shortcut"], data["break_every"], data["seconds_floor"]) == (True, None, 2.0)
+
+
+def test_what_was_answered_last_can_be_gone_back_to(study: Study) -> None:
+    session = at_trials(study)
+    first, second = selectors.open_trials(session)[:2]
+    said = make.respond(first, [(3, 60.0), (5, 30.0)], [0, 1]).response
+    make.respond(second)
+
+    data = trial_data(Client().get(page_of(session)))
+
+    assert data["back"] == selectors.steps_back(session) > 0
+    answered = {trial["id"]: trial for trial in data["answered"]}
+    assert list(answered) == [str(trial.pk) for trial in (first, second)][-data["back"] :]
+    if data["back"] >= 2:
+        assert answered[str(first.pk)]["response"] == {
+            "id": str(said.pk),
+            "named": [{"category": 3, "percentage": 60}, {"category": 5, "percentage": 30}],
+            "impossible": [0, 1],
+        }
+
+
+def test_the_shortcut_is_not_offered_where_the_question_is_not_asked() -> None:
+    study = make.make_study(ask_impossible=False, break_every=10, input_mode="slider")
+
+    data = trial_data(Client().get(page_of(at_trials(study))))
+
+    assert (data["impossible_shortcut"], data["break_every"], data["input"]) == (False, 10, "slider")
 
 
 def test_the_rules_of_the_study_reach_the_browser() -> None:
@@ -449,8 +486,8 @@ def test_the_rules_of_the_study_reach_the_browser() -> None:
     response = Client().get(page_of(at_trials(study)))
 
     rules = trial_data(response)["rules"]
-    assert rules == {"most_named": 2, "sum_limit": 100, "ask_impossible": False, "framing": "self"}
-    assert "What do you see?" in text_of(response)
+    assert rules == {"most_named": 2, "sum_limit": 100, "ask_impossible": False}
+    assert {trial["framing"] for trial in trial_data(response)["trials"]} == {"self"}
 
 
 def test_a_category_that_is_markup_is_shown_as_text() -> None:
@@ -467,14 +504,18 @@ def test_a_category_that_is_markup_is_shown_as_text() -> None:
     ] == names
 
 
-@pytest.mark.parametrize(("categories", "keys"), [(2, 2), (10, 10), (11, 0), (40, 0)])
-def test_up_to_ten_categories_have_keys(categories: int, keys: int) -> None:
+@pytest.mark.parametrize(
+    ("categories", "keys"), [(2, ["1", "2"]), (10, list("1234567890")), (11, ["01", "02"]), (101, [])]
+)
+def test_up_to_a_hundred_categories_have_keys(categories: int, keys: list[str]) -> None:
     names = [f"Class {number}" for number in range(categories)]
     study = make.make_study(dataset=make.make_dataset(4, names), ask_impossible=False, most_named=1)
 
     raw = Client().get(page_of(at_trials(study))).content.decode()
 
-    assert len(re.findall(r'aria-keyshortcuts="\d"', raw)) == keys
+    found = re.findall(r'<label class="name"[^>]*><kbd aria-hidden="true">(\d+)</kbd>', raw)
+    assert found[: len(keys)] == keys
+    assert len(found) == (categories if keys else 0)
 
 
 def test_a_page_that_was_asked_for_just_before_the_last_answer_leads_on(
@@ -514,7 +555,7 @@ def test_no_page_gives_away_a_label_or_a_dataset_or_another_person() -> None:
 
 def test_a_trial_is_known_by_its_pixels_alone(study: Study) -> None:
     for trial in trial_data(Client().get(page_of(at_trials(study))))["trials"]:
-        assert set(trial) == {"id", "image_url", "position"}
+        assert set(trial) == {"id", "image_url", "position", "framing"}
         assert re.fullmatch(r"/image/[0-9a-f]{64}-5x\.png", trial["image_url"])
 
 

@@ -52,7 +52,7 @@ def test_each_person_becomes_a_completed_session_in_a_place_of_its_own() -> None
     assert Place.objects.filter(session__isnull=False).count() == 2
     repeat = Trial.objects.get(kind=TrialKind.REPEAT)
     assert repeat.repeat_of is not None
-    assert (repeat.repeat_of.image_id, repeat.response.top_percentage) == (repeat.image_id, 60)
+    assert (repeat.repeat_of.image_id, repeat.responses.get().top_percentage) == (repeat.image_id, 60)
     assert Response.objects.first().duration_ms == 1500  # type: ignore[union-attr]
 
 

@@ -40,15 +40,16 @@ def test_an_answer_is_stored_as_it_was_said(trial: Trial) -> None:
 def test_an_answer_tells_what_comes_next(session: Session, trial: Trial) -> None:
     accepted = make.respond(trial)
 
-    assert (accepted.created, accepted.done, accepted.total) == (True, 1, 5)
-    assert accepted.next_trial == selectors.open_trials(session)[0]
+    standing = accepted.standing
+    assert (accepted.created, standing.done, standing.total) == (True, 1, 5)
+    assert standing.next_trial == selectors.open_trials(session)[0]
 
 
 def test_answers_may_come_in_any_order(session: Session) -> None:
     for trial in reversed(selectors.open_trials(session)):
         last = make.respond(trial)
 
-    assert last.next_trial is None
+    assert last.standing.next_trial is None
     session.refresh_from_db()
     assert session.status == "questionnaire"
 
@@ -70,7 +71,7 @@ def test_the_last_answer_may_be_sent_again_after_the_session_moved_on(session: S
 
     again = make.respond(trial, response_id=key)
 
-    assert (again.created, again.next_trial, again.done) == (False, None, 5)
+    assert (again.created, again.standing.next_trial, again.standing.done) == (False, None, 5)
 
 
 def test_another_answer_under_the_same_id_is_refused(trial: Trial) -> None:
@@ -118,7 +119,7 @@ def test_a_completed_session_takes_no_answer_to_a_trial_that_it_lacks() -> None:
     study = make.make_study(dataset=make.make_dataset(4), questionnaire=[])
     session = make.answer_all(make.begin(make.make_session(study)))
     trial = session.trials.get(position=1)
-    trial.response.delete()
+    trial.responses.all().delete()
 
     with pytest.raises(AnnotationError) as refused:
         make.respond(trial)

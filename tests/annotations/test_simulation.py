@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -101,3 +102,57 @@ def test_there_has_to_be_a_live_study(live: bool) -> None:
 def test_a_server_that_does_not_answer_is_told(study: Study) -> None:
     with pytest.raises(CommandError, match="refused"):
         simulate(study.slug, count=1, url="http://127.0.0.1:1")
+
+
+QUESTIONS = [
+    {"name": f"q{number}", "question": "Which?", "kind": "choice", "choices": list("abcd"), "answer": "c"}
+    for number in range(2)
+]
+
+
+def study_with_steps(folder: Path, **settings: Any) -> Study:
+    """Four images to answer, two more to practise on, and a check that random answers fail mostly."""
+    practice = [{"image": 4, "feedback": "Yes."}, {"image": 5, "expected": {"Dog": 80}}]
+    study = make.make_study(
+        dataset=make.import_pictures(folder, 6),
+        launch=False,
+        images_per_session=4,
+        practice=practice,
+        comprehension=QUESTIONS,
+        **settings,
+    )
+    studies.choose_images(study, range(4), make.rng())
+    return studies.launch(study.pk, make.rng())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_they_practise_and_take_the_comprehension_check(tmp_path: Path) -> None:
+    study = study_with_steps(tmp_path)
+
+    said = simulate(study.slug, count=1, leavers=1, character="careful", seed=2)
+
+    assert "1 careful: completed" in said
+    assert "1 leaver: left" in said
+    assert "9 answers stored, 4 to practise" in said
+    assert set(Session.objects.values_list("comprehension_attempts", flat=True)) == {1}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_careless_ones_fail_the_comprehension_check_sometimes(tmp_path: Path) -> None:
+    study = study_with_steps(tmp_path, labels_per_image=8)
+
+    said = simulate(study.slug, count=8, character="careless", seed=1)
+
+    statuses = Counter(Session.objects.values_list("status", flat=True))
+    assert set(statuses) == {"completed", "screened_out"}
+    assert f"{statuses['screened_out']} careless: screened out" in said
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "settings", [{"framing": "both"}, {"most_named": 1}, {"ask_impossible": False}, {"sum_limit": 100}]
+)
+def test_they_keep_to_what_the_study_asks(tmp_path: Path, settings: dict[str, object]) -> None:
+    study = study_with_steps(tmp_path, **settings)
+
+    assert "1 contradictory: completed" in simulate(study.slug, count=1, character="contradictory")

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import time_machine
-from django.db import OperationalError, transaction
+from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 from pytest_django import DjangoCaptureOnCommitCallbacks
 
@@ -193,6 +194,26 @@ def test_a_job_is_claimed_once() -> None:
 @pytest.mark.parametrize("pk", [0, 10**9])
 def test_a_message_for_no_job_is_nothing(pk: int) -> None:
     assert services.claim(pk) is None
+
+
+def test_who_sleeps_in_the_middle_of_a_claim_does_not_take_the_next_one_s_for_its_own(
+    clock: time_machine.Traveller,
+) -> None:
+    job = services.enqueue(KIND, 7)
+    others: list[Job | None] = []
+
+    def sleep(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
+        if sql.startswith("SELECT") and not others:
+            others.append(None)
+            clock.shift(services.LEASE + SECOND)
+            others[0] = services.claim(job.pk)
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(sleep):
+        assert services.claim(job.pk) is None
+    (other,) = others
+    assert other is not None
+    assert (other.owner, other.attempts) == (fresh(job).owner, 2)
 
 
 def test_a_job_is_taken_over_when_its_lease_ran_out(clock: time_machine.Traveller) -> None:

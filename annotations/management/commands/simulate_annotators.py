@@ -15,6 +15,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
 from django.core.wsgi import get_wsgi_application
 
+from annotations import selectors
 from annotations.models import Image, Study, StudyStatus
 from annotations.simulation.characters import CHARACTERS, Character, mix
 from annotations.simulation.walker import Outcome, Walker, WalkError
@@ -23,7 +24,8 @@ from annotations.simulation.walker import Outcome, Walker, WalkError
 class Command(BaseCommand):
     help = (
         "Simulated annotators walk a live study's real pages: careful, careless, contradictory (their contradictions "
-        "must be refused), hurried, and some who leave half-way. Their answers are made up: use a study of its own."
+        "must be refused), hurried, and some who leave half-way. They practise and take the comprehension check, which "
+        "careless ones fail sometimes. Their answers are made up: use a study of its own."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -43,10 +45,13 @@ class Command(BaseCommand):
         # Leavers go first: whoever comes later finds less room, as in life.
         people = [CHARACTERS["leaver"]] * leavers + people
         references = _references(row)
+        right = {question["name"]: question["answer"] for question in row.comprehension}
         seeds = np.random.SeedSequence(seed).generate_state(len(people))
 
         def walk(number: int, url: str, person: Character) -> Outcome:
-            walker = Walker(url, study, person, int(seeds[number]), lambda image: references.get(_sha256(image)))
+            walker = Walker(
+                url, study, person, int(seeds[number]), lambda image: references.get(_sha256(image)), right=right
+            )
             return walker.walk()
 
         try:
@@ -61,12 +66,15 @@ class Command(BaseCommand):
         for (character, ended), number in sorted(Counter((o.character, o.ended) for o in outcomes).items()):
             self.stdout.write(f"{number:4d} {character}: {ended.replace('_', ' ')}")
         answered, refused = sum(o.answered for o in outcomes), sum(o.refused for o in outcomes)
-        self.stdout.write(f"{answered:,} answers stored, {refused:,} contradictions refused.")
+        practised = sum(o.practised for o in outcomes)
+        practice = f", {practised:,} to practise" if practised else ""
+        self.stdout.write(f"{answered:,} answers stored{practice}, {refused:,} contradictions refused.")
 
 
 def _references(study: Study) -> dict[str, int | None]:
-    images = Image.objects.filter(study_images__study=study)
-    return dict(images.values_list("sha256", "reference"))
+    images = Image.objects.filter(study_images__study=study).values_list("sha256", "reference")
+    practice = [(image.sha256, image.reference) for image in selectors.practice_images(study).values()]
+    return dict([*images, *practice])
 
 
 def _sha256(image_url: str) -> str:

@@ -11,7 +11,6 @@
  * @property {number | null} most_named how many categories may be named, null for no limit
  * @property {number | null} sum_limit the most that the percentages may add up to, null for no limit
  * @property {boolean} ask_impossible
- * @property {"others" | "self"} framing
  */
 
 /** @typedef {{ index: number, name: string }} Category */
@@ -25,6 +24,7 @@
  * @property {readonly number[]} impossible
  * @property {readonly number[]} swept those of `impossible` that "all others impossible" ticked
  * @property {Readonly<Record<number, string>>} percentages as typed, by category; absent: not answered
+ * @property {number | null} last the category that was named last, of those that are named
  */
 
 /** @typedef {"top" | "plausible" | "impossible" | "percentage"} ControlKind */
@@ -39,6 +39,7 @@
  * @property {string} code one of the server's codes
  * @property {string} field the server's name of the field
  * @property {Place} place
+ * @property {string} words the key of its sentence: mostly the code
  * @property {boolean} contradiction true: wrong already; false: merely not finished yet
  * @property {Readonly<Record<string, string | number>>} values what its sentence mentions
  */
@@ -47,13 +48,7 @@
 
 /** @typedef {{ category: number, percentage: number }} Named */
 
-/**
- * @typedef {object} Body
- * @property {Named[]} named most likely first
- * @property {number[]} impossible
- * @property {number} duration_ms
- * @property {number} hidden_ms
- */
+/** What was said, as the server keeps it: `named` most likely first. @typedef {{ named: Named[], impossible: number[] }} Said */
 
 /**
  * @typedef {object} Leftover
@@ -71,7 +66,7 @@ const NUMBER = /^[+-]?(\d+([.,]\d*)?|[.,]\d+)$/;
 
 /** @returns {Answer} */
 export function emptyAnswer() {
-  return { top: null, plausible: [], impossible: [], swept: [], percentages: {} };
+  return { top: null, plausible: [], impossible: [], swept: [], percentages: {}, last: null };
 }
 
 /** @param {Answer} answer */
@@ -90,7 +85,7 @@ export function isEmpty(answer) {
  * @returns {Answer}
  */
 export function chooseTop(answer, category) {
-  return { ...answer, top: category };
+  return withLast({ ...answer, top: category }, category);
 }
 
 /**
@@ -100,7 +95,7 @@ export function chooseTop(answer, category) {
  * @returns {Answer}
  */
 export function setPlausible(answer, category, on = !answer.plausible.includes(category)) {
-  return { ...answer, plausible: withMember(answer.plausible, category, on) };
+  return withLast({ ...answer, plausible: withMember(answer.plausible, category, on) }, on ? category : null);
 }
 
 /**
@@ -200,9 +195,9 @@ export function findProblems(answer, setting) {
   const { rules } = setting;
   /** @type {Problem[]} */
   const problems = [];
-  /** @type {(code: string, field: string, place: Place, contradiction: boolean, values?: Problem["values"]) => void} */
-  const add = (code, field, place, contradiction, values = {}) => {
-    problems.push({ code, field, place, contradiction, values });
+  /** @type {(code: string, field: string, place: Place, contradiction: boolean, values?: Problem["values"], words?: string) => void} */
+  const add = (code, field, place, contradiction, values = {}, words = code) => {
+    problems.push({ code, field, place, words, contradiction, values });
   };
   const name = (/** @type {number} */ index) => nameOf(setting, index);
   const named = namedInOrder(answer, setting);
@@ -210,7 +205,9 @@ export function findProblems(answer, setting) {
   const topValue = top === null ? null : valueOr(answer, top, null);
 
   if (top === null) {
-    add("nothing_answered", "named", { kind: "answer", category: null }, false);
+    const all = rules.ask_impossible && setting.categories.every(({ index }) => answer.impossible.includes(index));
+    const words = all ? "everything_impossible" : "nothing_answered";
+    add("nothing_answered", "named", { kind: "answer", category: null }, all, {}, words);
   }
   named.forEach((category, rank) => {
     const field = `named.${rank}`;
@@ -242,7 +239,7 @@ export function findProblems(answer, setting) {
   const values = distinct(named).map((category) => valueOr(answer, category, null));
   if (top !== null && values.every((value) => value === 0)) {
     const place = /** @type {Place} */ ({ kind: "percentage", category: top });
-    add("nothing_likely", "named.0.percentage", place, false, { name: name(top) });
+    add("nothing_likely", "named.0.percentage", place, true, { name: name(top) });
   }
   const sum = values.reduce((/** @type {number} */ total, value) => total + (value ?? 0), 0);
   if (rules.sum_limit !== null && sum > rules.sum_limit + TOLERANCE) {
@@ -319,38 +316,54 @@ export function impliedShares(answer, setting) {
 }
 
 /**
- * The body to send. Only for an answer without problems.
+ * What was said. Only for an answer without problems.
  * @param {Answer} answer
  * @param {Setting} setting
- * @param {{ duration_ms: number, hidden_ms: number }} times
- * @returns {Body}
+ * @returns {Said}
  */
-export function toBody(answer, setting, times) {
+export function toSaid(answer, setting) {
   const named = namedInOrder(answer, setting).map((category) => ({
     category,
     percentage: /** @type {number} */ (valueOr(answer, category, null)),
   }));
   const impossible = setting.rules.ask_impossible ? [...answer.impossible].sort((a, b) => a - b) : [];
-  return { named, impossible, duration_ms: times.duration_ms, hidden_ms: times.hidden_ms };
+  return { named, impossible };
+}
+
+/**
+ * The answer that says this, to be corrected.
+ * @param {Said} said
+ * @returns {Answer}
+ */
+export function fromSaid({ named, impossible }) {
+  const [top, ...others] = named.map(({ category }) => category);
+  return {
+    top: top ?? null,
+    plausible: others,
+    impossible: [...impossible],
+    swept: [],
+    percentages: Object.fromEntries(named.map(({ category, percentage }) => [category, String(percentage)])),
+    last: others.at(-1) ?? top ?? null,
+  };
 }
 
 /**
  * Where the server's complaint about a field of the body is to be shown.
  * @param {string} field
- * @param {Body} body
+ * @param {Said} said
  * @returns {Place}
  */
-export function placeOfField(field, body) {
+export function placeOfField(field, said) {
   const [part, at, detail] = field.split(".");
   const number = Number(at);
-  if (part === "named" && body.named[number]) {
-    const { category } = body.named[number];
+  if (part === "named" && said.named[number]) {
+    const { category } = said.named[number];
     if (detail === "percentage") {
       return { kind: "percentage", category };
     }
     return { kind: number === 0 ? "top" : "plausible", category };
   }
-  if (part === "impossible" && body.impossible.includes(number)) {
+  if (part === "impossible" && said.impossible.includes(number)) {
     return { kind: "impossible", category: number };
   }
   return { kind: "answer", category: null };
@@ -381,6 +394,16 @@ function distinct(members) {
 function valueOr(answer, category, otherwise) {
   const reading = readPercentage(answer.percentages[category]);
   return "value" in reading ? reading.value : otherwise;
+}
+
+/**
+ * @param {Answer} answer
+ * @param {number | null} category named just now; null: one was taken back
+ * @returns {Answer}
+ */
+function withLast(answer, category) {
+  const last = category ?? answer.last;
+  return { ...answer, last: last !== null && isNamed(answer, last) ? last : (answer.plausible.at(-1) ?? answer.top) };
 }
 
 /**

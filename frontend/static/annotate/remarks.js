@@ -1,6 +1,7 @@
 /** Shows what is wrong beside the controls that it is about. */
 
 import { setText } from "./dom.js";
+import { amountOf } from "./rows.js";
 
 /** @typedef {import("./answer.js").Place} Place */
 /** @typedef {import("./rows.js").Row} Row */
@@ -48,8 +49,7 @@ export function controlOf({ place }, rows) {
     return wholeControls(rows)[0] ?? null;
   }
   if (place.kind === "percentage") {
-    // On a touch screen the slider answers without raising a keyboard over half the page.
-    return matchMedia("(pointer: coarse)").matches ? row.slider : row.number;
+    return amountOf(row);
   }
   return row[place.kind];
 }
@@ -60,7 +60,8 @@ export function controlOf({ place }, rows) {
  */
 function wholeControls(rows) {
   const chosen = rows.some(({ top }) => top.checked);
-  return chosen ? rows.filter(({ amount }) => !amount.hidden).map(({ number }) => number) : rows.map(({ top }) => top);
+  const controls = chosen ? rows.filter(({ amount }) => !amount.hidden).map(amountOf) : rows.map(({ top }) => top);
+  return controls.filter((control) => control !== null);
 }
 
 /**

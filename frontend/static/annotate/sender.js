@@ -1,18 +1,27 @@
 /**
- * Sends one answer until the server has settled it. A lost connection, a busy server or a reply that is not ours
- * (a hotel's login page answers 200 too) is tried again with growing pauses; a resend is harmless because the
+ * Sends one request until the server has settled it. A lost connection, a busy server or a reply that is not ours
+ * (a hotel's login page answers 200 too, or 403) is tried again with growing pauses; a resend is harmless because the
  * response's id was made here and stays the same.
  */
 
-/** @typedef {{ id: string, image_url: string, position: number }} Trial */
+/** @typedef {{ id: string, image_url: string, position: number, framing: "others" | "self" }} Trial */
 
-/** @typedef {{ id: string, trial: string, done: number, total: number, next: Trial | null }} Stored */
+/**
+ * @typedef {object} Stored
+ * @property {number} done
+ * @property {number} total
+ * @property {Trial | null} next
+ * @property {{ html: string, shares: { category: number, percentage: number }[] } | null} [feedback] practice only
+ */
+
+/** @typedef {{ code: string, message: string, fields: Record<string, string> }} Refusal */
 
 /**
  * @typedef {{ kind: "stored", stored: Stored }
- *   | { kind: "over", code: string }
- *   | { kind: "refused", code: string, message: string, fields: Record<string, string> }} Outcome
- *   over: this trial or session is settled elsewhere, ask the server for the current step
+ *   | { kind: "elsewhere" }
+ *   | { kind: "over", refusal: Refusal }
+ *   | { kind: "refused", refusal: Refusal }} Outcome
+ *   elsewhere: the trial has another answer already; over: the session takes none any more
  */
 
 /**
@@ -25,7 +34,7 @@
 /**
  * @typedef {object} Tools
  * @property {(url: string, init: RequestInit) => Promise<Response>} fetch
- * @property {(wake: () => void, milliseconds: number) => void} setTimer
+ * @property {(wake: () => void, milliseconds: number) => unknown} setTimer
  * @property {(waiting: Waiting) => void} onWaiting
  * @property {() => void} onAttempt
  */
@@ -35,9 +44,12 @@ export const LONGEST_DELAY = 15_000;
 /** A connection that hangs for so long (milliseconds) is given up and tried anew. */
 export const PATIENCE = 20_000;
 
+/** Browsers let requests outlive a page up to 64 KiB, and fail longer ones. */
+const LONGEST_KEPT_ALIVE = 32_768;
 /** Statuses that say "not now", beside all from 500. */
 const NOT_NOW = new Set([408, 425, 429]);
-const SETTLED = new Set(["trial_already_answered", "session_closed"]);
+const ANSWERED = "trial_already_answered";
+const OVER = new Set(["session_closed", "session_not_at_trials", "place_given_away"]);
 
 export class Sender {
   /** @param {Tools} tools */
@@ -93,6 +105,8 @@ export class Sender {
         body,
         redirect: "error",
         credentials: "same-origin",
+        // What is on its way when the tab is closed arrives all the same.
+        keepalive: body.length < LONGEST_KEPT_ALIVE,
         signal: AbortSignal.timeout(PATIENCE),
       });
       data = parse(await response.text());
@@ -102,14 +116,14 @@ export class Sender {
     if (response.ok) {
       return isStored(data) ? { kind: "stored", stored: data } : "server";
     }
-    if (response.status >= 500 || NOT_NOW.has(response.status)) {
+    const refusal = asRefusal(data);
+    if (!refusal || response.status >= 500 || NOT_NOW.has(response.status)) {
       return "server";
     }
-    const { code, message, fields } = asRefusal(data);
-    if (response.status === 409 && SETTLED.has(code)) {
-      return { kind: "over", code };
+    if (response.status === 409 && refusal.code === ANSWERED) {
+      return { kind: "elsewhere" };
     }
-    return { kind: "refused", code, message, fields };
+    return { kind: response.status === 409 && OVER.has(refusal.code) ? "over" : "refused", refusal };
   }
 }
 
@@ -138,22 +152,24 @@ function isObject(data) {
  * @returns {data is Stored}
  */
 function isStored(data) {
-  return isObject(data) && typeof data.trial === "string" && "next" in data;
+  return isObject(data) && typeof data.done === "number" && "next" in data;
 }
 
-/** @param {unknown} data */
+/**
+ * @param {unknown} data
+ * @returns {Refusal | null} null: not from our server
+ */
 function asRefusal(data) {
-  const { code, message, fields } = isObject(data) ? data : {};
+  if (!isObject(data) || typeof data.code !== "string") {
+    return null;
+  }
+  const { code, message, fields } = data;
   /** @type {Record<string, string>} */
   const sentences = {};
   for (const [field, sentence] of Object.entries(isObject(fields) ? fields : {})) {
     sentences[field] = String(Array.isArray(sentence) ? sentence.join(" ") : sentence);
   }
-  return {
-    code: typeof code === "string" ? code : "",
-    message: typeof message === "string" ? message : "",
-    fields: sentences,
-  };
+  return { code, message: typeof message === "string" ? message : "", fields: sentences };
 }
 
 /** @returns {string} a version 4 UUID, also where the page has no TLS and hence no crypto.randomUUID */
