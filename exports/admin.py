@@ -57,6 +57,12 @@ class ReleaseRequestForm(forms.ModelForm[Release]):
     leave_out_inconsistent = forms.BooleanField(
         required=False, help_text="Leave out the sessions that their repeats call inconsistent."
     )
+    framing = forms.ChoiceField(
+        label="answers to",
+        choices=[("others", "what 100 people would say"), ("self", "what the annotator sees")],
+        required=False,
+        help_text="Where the study asks both questions; elsewhere it makes no difference.",
+    )
 
     class Meta:
         model = Release
@@ -75,6 +81,7 @@ class ReleaseRequestForm(forms.ModelForm[Release]):
             gamma=data["gamma"] if own else None,
             include_repeats=data["include_repeats"],
             leave_out_inconsistent=data["leave_out_inconsistent"],
+            framing=data["framing"],
         )
 
     def clean(self) -> dict[str, Any]:
@@ -115,7 +122,16 @@ class ReleaseAdmin(admin.ModelAdmin[Release]):
 
     def get_fields(self, request: HttpRequest, obj: Release | None = None) -> Any:
         if obj is None:
-            return ("study", "labels", "depth", "redistribution", "gamma", "include_repeats", "leave_out_inconsistent")
+            return (
+                "study",
+                "labels",
+                "depth",
+                "redistribution",
+                "gamma",
+                "include_repeats",
+                "leave_out_inconsistent",
+                "framing",
+            )
         return (
             "state",
             "variety",
@@ -124,6 +140,7 @@ class ReleaseAdmin(admin.ModelAdmin[Release]):
             "requested_at",
             "ready_at",
             "digest",
+            "superseded",
             "downloads",
         )
 
@@ -149,7 +166,19 @@ class ReleaseAdmin(admin.ModelAdmin[Release]):
     def state(self, release: Release) -> str:
         state = selectors.build_state(release)
         percent = "" if state.percent is None else f" {state.percent} %"
-        return " ".join(filter(None, [state.status, state.stage and f"({state.stage}{percent})", state.error]))
+        superseded = "superseded" if release.superseded_at else ""
+        return " ".join(
+            filter(None, [state.status, state.stage and f"({state.stage}{percent})", state.error, superseded])
+        )
+
+    @admin.display(description="superseded")
+    def superseded(self, release: Release) -> SafeString | str:
+        if release.superseded_at is None:
+            return "–"
+        if release.superseded_by is None:
+            return release.superseded_reason
+        url = reverse("admin:exports_release_change", args=[release.superseded_by.pk])
+        return format_html('{} By <a href="{}">{}</a>.', release.superseded_reason, url, release.superseded_by)
 
     @admin.display(description="page")
     def page(self, release: Release) -> SafeString:
@@ -158,7 +187,7 @@ class ReleaseAdmin(admin.ModelAdmin[Release]):
 
     @admin.display(description="downloads")
     def downloads(self, release: Release) -> SafeString | str:
-        if not release.is_ready:
+        if not release.is_ready or release.withheld:
             return "–"
         names = ["release.zip", *selectors.file_names(release)]
         args = (release.study.slug, release.version)

@@ -11,6 +11,7 @@ from django.urls import reverse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_field
 from rest_framework import permissions, serializers
+from rest_framework.exceptions import NotFound
 from rest_framework.generics import ListAPIView
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.pagination import LimitOffsetPagination
@@ -19,8 +20,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from exports import selectors
+from exports import derived, selectors
 from exports.downloads import file_response
+from exports.keys import KEY, find
 from exports.models import Release
 
 
@@ -122,6 +124,122 @@ class ReleaseFileApi(APIView):
         Send the ETag back in `If-None-Match` to learn whether you have it, and `Range` to go on with a broken download.
         """
         return file_response(request, _ready(study, version), name)
+
+
+class ReleaseKeyOut(serializers.Serializer[Release]):
+    study = serializers.CharField(source="study.slug")
+    version = serializers.IntegerField()
+    digest = serializers.CharField()
+
+
+class FromTo(serializers.Serializer[Any]):
+    """A value in each of the two releases."""
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        # `from` is a word of Python's own.
+        return {name: self.value() for name in ("from", "to")}
+
+    def value(self) -> serializers.Field[Any, Any, Any, Any]:
+        return serializers.IntegerField()
+
+
+class ImageCountsOut(FromTo):
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        return {**super().get_fields(), "in_both": serializers.IntegerField()}
+
+
+class CountsOut(serializers.Serializer[Any]):
+    images = ImageCountsOut()
+    annotators = FromTo()
+    responses = FromTo()
+
+
+class RecipePartOut(FromTo):
+    def value(self) -> serializers.Field[Any, Any, Any, Any]:
+        return serializers.JSONField(allow_null=True)
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        part = serializers.CharField(help_text="Where in the recipe: `variety.gamma`.")
+        return {"part": part, **super().get_fields()}
+
+
+class TotalVariationOut(serializers.Serializer[Any]):
+    """Over the images in both releases; all null or empty where there are none."""
+
+    mean = serializers.FloatField(allow_null=True)
+    median = serializers.FloatField(allow_null=True)
+    p90 = serializers.FloatField(allow_null=True)
+    largest = serializers.FloatField(allow_null=True)
+    edges = serializers.ListField(child=serializers.FloatField())
+    images = serializers.ListField(child=serializers.IntegerField(), help_text="Changed labels between two edges.")
+
+
+class LabelChangeOut(FromTo):
+    def value(self) -> serializers.Field[Any, Any, Any, Any]:
+        return serializers.ListField(child=serializers.FloatField(), help_text="The soft label.")
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        return {
+            "image": serializers.IntegerField(),
+            "total_variation": serializers.FloatField(help_text="0 to 1."),
+            **super().get_fields(),
+        }
+
+
+class DifferencesOut(serializers.Serializer[Any]):
+    same = serializers.BooleanField(help_text="Same labels, from the same responses, by the same recipe.")
+    categories = serializers.ListField(child=serializers.CharField())
+    counts = CountsOut()
+    recipe = RecipePartOut(many=True)
+    images_added = serializers.ListField(child=serializers.IntegerField())
+    images_removed = serializers.ListField(child=serializers.IntegerField())
+    annotators_added = serializers.ListField(child=serializers.CharField())
+    annotators_removed = serializers.ListField(child=serializers.CharField())
+    responses_added = serializers.IntegerField()
+    responses_removed = serializers.IntegerField()
+    labels_changed = serializers.IntegerField()
+    total_variation = TotalVariationOut()
+    most_changed = LabelChangeOut(many=True)
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        return {"from": ReleaseKeyOut(), "to": ReleaseKeyOut(), **super().get_fields()}
+
+
+class DifferencesIn(serializers.Serializer[Any]):
+    """What to compare with."""
+
+    limit = serializers.IntegerField(
+        required=False, default=50, min_value=0, max_value=derived.MOST_CHANGED, help_text="Of the most changed images."
+    )
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        other = serializers.RegexField(
+            rf"^{KEY.pattern}$|^[0-9]{{1,9}}$",
+            help_text="The other release: a version of the same study (`2`), or `study/2`.",
+            error_messages={"invalid": "Give a version of the same study, like 2, or a release, like study/2."},
+        )
+        return {"with": other, **super().get_fields()}
+
+
+class ReleaseDifferencesApi(APIView):
+    permission_classes = (MayReadReleases,)
+
+    @extend_schema(operation_id="get_release_differences", parameters=[DifferencesIn], responses=DifferencesOut)
+    def get(self, request: Request, study: str, version: int) -> Response:
+        """What changed from this release to another one: recipe, images, annotators, and labels that moved.
+
+        409 `categories_differ` where the releases have other categories.
+        """
+        asked = DifferencesIn(data=request.query_params)
+        asked.is_valid(raise_exception=True)
+        other, limit = asked.validated_data["with"], asked.validated_data["limit"]
+        older = _ready(study, version)
+        newer = find(other if "/" in other else f"{study}/{other}")
+        if newer is None:
+            raise NotFound(f"There is no finished release {other}.")
+        found = derived.difference(older, newer)
+        found["most_changed"] = found["most_changed"][:limit]
+        return Response(DifferencesOut({"from": older, "to": newer, **found}).data)
 
 
 def _ready(study: str, version: int) -> Release:

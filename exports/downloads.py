@@ -11,6 +11,7 @@ from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpRe
 from django.utils.http import parse_etags
 
 from exports import selectors
+from exports.errors import ExportError
 from exports.models import Release
 
 
@@ -19,6 +20,7 @@ def file_response(request: HttpRequest, release: Release, name: str) -> HttpResp
 
     Only names of the manifest are looked up, so no path can lead elsewhere.
     """
+    refuse_withheld(release)
     if name == "release.zip":
         path, sha256, as_name = selectors.archive(release), release.zip_sha256, f"{release.name}.zip"
     elif name in selectors.file_names(release):
@@ -32,6 +34,18 @@ def file_response(request: HttpRequest, release: Release, name: str) -> HttpResp
     if etag in (each.removeprefix("W/") for each in parse_etags(request.headers.get("If-None-Match", ""))):
         return HttpResponseNotModified(headers={"ETag": etag})
     return _send(request, path, as_name, etag)
+
+
+def refuse_withheld(release: Release) -> None:
+    """Raise ExportError ``release_withheld`` where nothing of a release may be given out any more."""
+    if release.withheld:
+        raise ExportError("release_withheld", f"{release.superseded_reason} {_successor(release)}")
+
+
+def _successor(release: Release) -> str:
+    if release.superseded_by is None:
+        return "This release is not given out any more."
+    return f"{release.superseded_by.name} takes the place of this release."
 
 
 def _send(request: HttpRequest, path: Path, as_name: str, etag: str) -> HttpResponseBase:

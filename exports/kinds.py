@@ -1,5 +1,6 @@
-"""The name of this app's background work."""
+"""The names of this app's background work."""
 
 from __future__ import annotations
 
 BUILD_RELEASE = "exports.build_release"
+REMOVE_FILES = "exports.remove_files"

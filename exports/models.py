@@ -21,16 +21,28 @@ class Release(models.Model):
     requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
     requested_at = models.DateTimeField()
     ready_at = models.DateTimeField(null=True)
+    # Under RELEASES_ROOT: the folder of the attempt that is the release, or that alone may become it. Empty before the
+    # first attempt, and where the files lie in RELEASES_ROOT itself, as they once did.
+    folder = models.CharField(max_length=60, blank=True, default="")
     manifest = models.JSONField(default=dict)
     digest = models.CharField(max_length=64, blank=True, default="")
     zip_sha256 = models.CharField(max_length=64, blank=True, default="")
     zip_bytes = models.PositiveBigIntegerField(default=0)
+    superseded_at = models.DateTimeField(null=True)
+    superseded_by = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, related_name="supersedes")
+    superseded_reason = models.CharField(max_length=200, blank=True, default="")
+    withheld = models.BooleanField(default=False, help_text="Not given out any more: it held erased answers.")
 
     class Meta:
         ordering = ("-requested_at",)
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["study", "version"], name="release_version_once_per_study"),
             models.CheckConstraint(condition=Q(ready_at__isnull=True) | ~Q(digest=""), name="release_ready_has_digest"),
+            models.CheckConstraint(
+                condition=Q(superseded_at__isnull=True, superseded_by__isnull=True, withheld=False)
+                | (Q(superseded_at__isnull=False) & ~Q(superseded_reason="")),
+                name="release_superseded_for_a_reason",
+            ),
         ]
 
     def __str__(self) -> str:

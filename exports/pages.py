@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from django.contrib.auth.decorators import login_required, permission_required
+from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 from knox.models import get_token_model
 
-from exports import selectors
+from elicit.labels.errors import Refusal
+from exports import looking, selectors
 from exports.downloads import file_response
+from exports.keys import key
+from exports.looking import SEE
 
 # Why sessions are not in a release, in the words of its page.
 REASONS = {
@@ -19,7 +22,6 @@ REASONS = {
     "inconsistent": "inconsistent",
     "not_checked_yet": "not checked yet",
 }
-SEE = permission_required("exports.view_release", raise_exception=True)
 
 
 @never_cache
@@ -40,7 +42,16 @@ def release_detail(request: HttpRequest, study: str, version: int) -> HttpRespon
     state = selectors.build_state(release)
     counts = release.manifest.get("facts", {}).get("sessions_left_out", {})
     left_out = [(REASONS.get(reason, reason), number) for reason, number in counts.items() if number]
-    return render(request, "releases/detail.html", {"release": release, "state": state, "left_out": left_out})
+    context = {"release": release, "state": state, "left_out": left_out}
+    if release.is_ready:
+        try:
+            context["glimpse"] = looking.glimpse(release)
+        except Refusal as refusal:
+            context["no_glimpse"] = refusal.message
+        others = selectors.comparable_releases(release.manifest["categories"])
+        context["key"] = key(release)
+        context["others"] = [(key(other), str(other)) for other in others if other.pk != release.pk]
+    return render(request, "releases/detail.html", context)
 
 
 @require_safe
@@ -48,7 +59,10 @@ def release_detail(request: HttpRequest, study: str, version: int) -> HttpRespon
 @SEE
 def release_file(request: HttpRequest, study: str, version: int, name: str) -> HttpResponseBase:
     release = get_object_or_404(selectors.ready_releases(), study__slug=study, version=version)
-    return file_response(request, release, name)
+    try:
+        return file_response(request, release, name)
+    except Refusal as refusal:
+        return looking.sorry(request, refusal)
 
 
 @never_cache

@@ -23,6 +23,7 @@ def recipe(
     pool: str | None = None,
     include_repeats: bool = False,
     leave_out_inconsistent: bool = False,
+    framing: str = "",
 ) -> Recipe:
     """`recommended`, `published`, or the slug of a variety, which is pooled by mean; gamma and pool may be others.
 
@@ -35,4 +36,5 @@ def recipe(
         pool=pool or usual_pool,
         include_repeats=include_repeats,
         leave_out_inconsistent=leave_out_inconsistent,
+        framing=framing,
     )

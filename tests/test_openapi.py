@@ -22,8 +22,10 @@ def schema() -> dict[str, Any]:
 def test_every_address_of_the_api_is_described(schema: dict[str, Any]) -> None:
     assert set(schema["paths"]) == {
         RESPONSE,
+        "/api/trials/{trial_id}/skip",
         "/api/releases",
         "/api/releases/{study}/{version}",
+        "/api/releases/{study}/{version}/differences",
         "/api/releases/{study}/{version}/files/{name}",
     }
 

@@ -90,7 +90,7 @@ def see_the_sessions(page: Page) -> None:
         page.wait_for_timeout(500)
         page.reload()
     expect(page.get_by_role("cell", name="consistent", exact=True)).to_have_count(2)
-    page.locator(".console table a").first.click()
+    page.locator(".console table a[href*='/session/']").first.click()
     expect(page.get_by_text("consistent (2 of 2 repeats alike)")).to_be_visible()
     page.go_back()
 

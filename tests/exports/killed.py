@@ -12,7 +12,6 @@ import signal
 import sys
 import time
 import traceback
-import uuid
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,81 +27,12 @@ if TYPE_CHECKING:
 KILLS = 10
 
 
-def populate(images: int, annotators: int) -> Study:
-    """A study whose `images` were each answered by all `annotators`, as if they had completed it at noon."""
-    from annotations import selectors
-    from annotations.models import Image, Participant, Response, Session, SessionStatus, Trial, TrialKind
-    from tests import factories as make
-
-    study = make.make_study(
-        dataset=make.make_dataset(images),
-        labels_per_image=annotators,
-        images_per_session=min(images, 500),
-        repeats_per_session=0,
-    )
-    consent = selectors.current_consent(study)
-    assert consent is not None
-    places = list(study.places.order_by("batch__number", "number"))
-    people = Participant.objects.bulk_create(
-        (Participant(study=study, annotator=f"a{number:06}") for number in range(len(places))), batch_size=1000
-    )
-    random = make.rng(1)
-    sat = Session.objects.bulk_create(
-        (
-            Session(
-                study=study,
-                participant=person,
-                status=SessionStatus.COMPLETED,
-                consent=consent,
-                consented_at=make.NOON,
-                seen_at=make.NOON,
-                completed_at=make.NOON,
-                category_order=random.permutation(10).tolist(),
-            )
-            for person in people
-        ),
-        batch_size=1000,
-    )
-    for place, session in zip(places, sat, strict=True):
-        place.session = session
-    type(places[0]).objects.bulk_update(places, ["session"], batch_size=500)
-    for place, session in zip(places, sat, strict=True):
-        shown = list(Image.objects.filter(study_images__batch_id=place.batch_id).order_by("index"))
-        trials = Trial.objects.bulk_create(
-            (
-                Trial(session=session, image=image, position=position, kind=TrialKind.MAIN, place=place)
-                for position, image in enumerate(shown, 1)
-            ),
-            batch_size=1000,
-        )
-        classes = random.integers(0, 10, len(trials)).tolist()
-        percentages = random.integers(10, 100, len(trials)).tolist()
-        Response.objects.bulk_create(
-            (
-                Response(
-                    id=uuid.UUID(int=int.from_bytes(random.bytes(16), "big")),
-                    trial=trial,
-                    named=[[category, float(percentage)], [(category + 1) % 10, (100 - percentage) // 2]],
-                    impossible=[(category + 5) % 10, (category + 7) % 10],
-                    top_category=category,
-                    top_percentage=percentage,
-                    sum_percentage=100,
-                    duration_ms=5000,
-                    received_at=make.NOON,
-                )
-                for trial, category, percentage in zip(trials, classes, percentages, strict=True)
-            ),
-            batch_size=1000,
-        )
-    return study
-
-
 def start(release: Release) -> int:
     """A process of its own that does the release's job; its id."""
     from django.db import connections
     from django.utils import timezone
 
-    from exports import services
+    from exports import building
     from exports.kinds import BUILD_RELEASE
     from jobs import services as jobs
     from jobs.models import Job
@@ -116,7 +46,7 @@ def start(release: Release) -> int:
             time.sleep(0.001)
         return child
     try:
-        jobs.run(job.pk, services.build_release, retry_on=())
+        jobs.run(job.pk, building.build_release, retry_on=())
         os._exit(0)
     except BaseException:  # noqa: BLE001 - a child of a fork must never come back
         traceback.print_exc()
@@ -165,10 +95,12 @@ def main() -> dict[str, Any]:
     from django.conf import settings
     from django.core.management import call_command
 
+    from exports.models import Release
+    from tests import crowds
     from tests import factories as make
 
     call_command("migrate", verbosity=0)
-    study = populate(150, 40)
+    study = crowds.answered_study(150, 40)
     unbroken = request(study)
     began = time.monotonic()
     finish(start(unbroken))
@@ -196,7 +128,9 @@ def main() -> dict[str, Any]:
             finish(child)
         builds.append(state(release))
         release = None
-    left = [path.name for path in Path(settings.RELEASES_ROOT).iterdir() if path.name.startswith(".")]
+    root = Path(settings.RELEASES_ROOT)
+    published = {root / folder for folder in Release.objects.values_list("folder", flat=True)}
+    left = [path.name for path in (root / "builds").iterdir() if path not in published]
     return {
         "unbroken": state(unbroken),
         "builds": builds,

@@ -320,9 +320,42 @@ def test_both_databases_give_the_same_bytes(study: Study) -> None:
     assert hashlib.sha256(lines.encode()).hexdigest() == expected
 
 
+def built(environment: dict[str, str], *arguments: str) -> dict[str, Any]:
+    """What `tests.exports.built` prints in a process of its own."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("ELICIT_")}
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests.exports.built", *arguments],
+        cwd=services.ROOT,
+        env={**inherited, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return dict(json.loads(ran.stdout.splitlines()[-1]))
+
+
+@pytest.mark.postgres
+def test_every_byte_is_the_same_on_both_databases_in_any_process(
+    server_environment: dict[str, str], tmp_path: Path
+) -> None:
+    """The files, Parquet too, the manifest and the .zip; the hash seed, the time zone and the rows' order differ."""
+    on_sqlite = built({"ELICIT_VAR": str(tmp_path / "sqlite"), "PYTHONHASHSEED": "1", "TZ": "UTC-3"})
+    on_postgres = built(
+        {**server_environment, "ELICIT_VAR": str(tmp_path / "postgres"), "PYTHONHASHSEED": "2", "TZ": "UTC5"},
+        "backwards",
+    )
+    assert on_sqlite == on_postgres
+    assert len({each["zip_sha256"] for each in on_sqlite.values()}) == 3
+    parquet = {"responses.parquet", "soft_labels.parquet"}
+    for each in on_sqlite.values():
+        assert parquet <= set(each["manifest"]["files"]) | set(each["manifest"]["files_left_out"])
+
+
 @pytest.mark.django_db
-def test_responses_come_in_chunks_of_whole_images(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(annotated, "_RELEASED_AT_ONCE", 8)
+def test_responses_come_in_chunks_of_whole_sessions(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(annotated, "_RELEASED_AT_ONCE", 9)
     told: list[tuple[int, int]] = []
     chunks: list[ResponseColumns] = list(
         annotated.released_responses(
@@ -332,9 +365,10 @@ def test_responses_come_in_chunks_of_whole_images(study: Study, monkeypatch: pyt
             told=lambda done, total: told.append((done, total)),
         )
     )
-    assert told == [(0, 4), (2, 4), (4, 4)]
-    assert [sorted(set(chunk.images)) for chunk in chunks] == [[0, 1], [2, 3]]
-    assert sum(map(len, chunks)) == Response.objects.count() == 10
+    assert told == [(0, 2), (1, 2), (2, 2)]
+    assert [len(set(chunk.annotators)) for chunk in chunks] == [1, 1]
+    assert [len(chunk) for chunk in chunks] == [5, 5]
+    assert Response.objects.count() == 10
 
 
 @pytest.mark.django_db

@@ -16,7 +16,7 @@ from annotations.services import quality, sessions, studies
 from elicit.labels import LabelVariety, read_release
 from elicit.labels.release_files import Progress, Recipe, zip_release
 from elicit.labels.varieties import Answers, Depth, Redistribution
-from exports import selectors, services
+from exports import building, selectors
 from exports.errors import ExportError
 from exports.kinds import BUILD_RELEASE
 from exports.models import Release
@@ -135,7 +135,10 @@ def test_a_release_is_built_with_all_its_files(study: Study, releases: Path) -> 
 
     assert release.is_ready
     assert selectors.build_state(release).status == "ready"
-    assert sorted(path.name for path in releases.iterdir()) == ["birds-v1", "birds-v1.zip"]
+    assert sorted(path.name for path in releases.iterdir()) == ["birds-v1", "birds-v1.zip", "builds"]
+    assert sorted(path.name for path in selectors.folder(release).parent.iterdir()) == ["birds-v1", "birds-v1.zip"]
+    assert (releases / "birds-v1").samefile(selectors.folder(release))
+    assert (releases / "birds-v1.zip").samefile(selectors.archive(release))
     assert {path.name for path in (releases / "birds-v1").iterdir()} == FILES
     assert set(selectors.file_names(release)) == FILES
     assert Job.objects.get(kind=BUILD_RELEASE).status == Status.DONE
@@ -151,7 +154,7 @@ def test_what_was_said_comes_out_again(study: Study, releases: Path) -> None:
     assert sorted(set(read.annotators)) == sorted(study.participants.values_list("annotator", flat=True))
     assert read.kinds.tolist().count("repeat") == 2
     for session in study.sessions.all():
-        said = [trial.response.elicited for trial in session.trials.filter(kind="main").order_by("image__index")]
+        said = [trial.responses.get().elicited for trial in session.trials.filter(kind="main").order_by("image__index")]
         labels = read.response_soft_labels[(read.annotators == session.participant.annotator) & (read.kinds == "main")]
         expected = LabelVariety().soft_labels(Answers.from_elicited(said, categories=10))
         assert labels == pytest.approx(expected)
@@ -172,6 +175,8 @@ def test_the_manifest_tells_the_facts_of_the_study(study: Study) -> None:
     assert (facts["sessions"], facts["annotators"]) == (2, 2)
     assert facts["sessions_left_out"] == {
         "not_completed": 0,
+        "screened_out": 0,
+        "withdrawn": 0,
         "place_given_away": 0,
         "inconsistent": 0,
         "not_checked_yet": 0,
@@ -221,6 +226,8 @@ def test_inconsistent_sessions_are_left_out_when_asked_and_counted(study: Study)
     facts = release.manifest["facts"]
     assert facts["sessions_left_out"] == {
         "not_completed": 0,
+        "screened_out": 0,
+        "withdrawn": 0,
         "place_given_away": 0,
         "inconsistent": 1,
         "not_checked_yet": 0,
@@ -240,7 +247,7 @@ def test_sessions_that_no_worker_has_checked_yet_stay_out_where_inconsistent_one
     ConsistencyCheck.objects.filter(verdict="inconsistent").delete()
     release = make.make_release(study, Recipe(leave_out_inconsistent=True), build=False)
     quality.check_session(str(study.sessions.get(consistency=None).pk), release.requested_at + timedelta(seconds=1))
-    services.build_release(claim(release))
+    building.build_release(claim(release))
     release.refresh_from_db()
 
     assert release.manifest["facts"]["sessions_left_out"]["not_checked_yet"] == 1
@@ -356,7 +363,7 @@ def test_building_what_is_built_does_nothing(study: Study, releases: Path) -> No
     row = Release.objects.values().get()
     Job.objects.filter(kind=BUILD_RELEASE).update(status=Status.QUEUED)
 
-    services.build_release(claim(release))
+    building.build_release(claim(release))
 
     assert {path: path.stat().st_mtime_ns for path in releases.rglob("*")} == before
     assert Release.objects.values().get() == row
@@ -384,31 +391,58 @@ def test_a_build_that_is_killed_shows_nothing_and_is_done_again(
     with monkeypatch.context() as patched:
         patched.setattr(jobs, "report", die)
         with pytest.raises(KeyboardInterrupt):
-            services.build_release(claim(release))
+            building.build_release(claim(release))
     release.refresh_from_db()
     assert not release.is_ready
-    assert [path for path in releases.iterdir() if not path.name.startswith(".")] == []
+    assert [path.name for path in releases.iterdir()] == ["builds"]
 
     clock.shift(jobs.LEASE + timedelta(seconds=1))
-    services.build_release(claim(release))
+    building.build_release(claim(release))
 
     release.refresh_from_db()
     assert release.is_ready
     assert read_release(releases / "birds-v1.zip").manifest == release.manifest
 
 
-def test_what_a_killed_worker_had_published_already_is_replaced_whole(study: Study, releases: Path) -> None:
+def test_what_lies_under_the_name_of_a_release_is_replaced_by_the_link(study: Study, releases: Path) -> None:
     release = make.make_release(study, build=False)
     half = releases / "birds-v1"
     half.mkdir(parents=True)
     (half / "manifest.json").write_text("{", encoding="utf-8")
     (half / "stray.txt").write_text("left over", encoding="utf-8")
+    (releases / "birds-v1.zip").write_bytes(b"half")
 
-    services.build_release(claim(release))
+    building.build_release(claim(release))
 
     assert {path.name for path in half.iterdir()} == FILES
     release.refresh_from_db()
-    assert read_release(half).manifest == release.manifest
+    assert read_release(half).manifest == read_release(releases / "birds-v1.zip").manifest == release.manifest
+
+
+def test_a_disk_without_links_has_the_release_all_the_same(
+    study: Study, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("not supported")
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    release = make.make_release(study)
+
+    assert read_release(selectors.archive(release)).manifest == release.manifest
+    assert Job.objects.get(kind=BUILD_RELEASE).status == Status.DONE
+    assert "not supported" in capfd.readouterr().err
+
+
+def test_a_release_of_the_time_before_attempts_had_folders_is_found_by_its_name(study: Study, releases: Path) -> None:
+    release = make.make_release(study)
+    for path in (selectors.folder(release), selectors.archive(release)):
+        (releases / path.name).unlink()
+        path.rename(releases / path.name)
+    Release.objects.update(folder="")
+    release.refresh_from_db()
+
+    assert read_release(selectors.folder(release)).manifest == release.manifest
+    assert read_release(selectors.archive(release)).manifest == release.manifest
 
 
 def test_a_worker_that_lost_the_job_publishes_nothing(
@@ -422,13 +456,13 @@ def test_a_worker_that_lost_the_job_publishes_nothing(
         assert jobs.claim(slow.pk) is not None
         return zip_release(folder, target, progress=progress)
 
-    monkeypatch.setattr(services, "zip_release", take_over)
+    monkeypatch.setattr(building, "zip_release", take_over)
     with pytest.raises(JobLost):
-        services.build_release(slow)
+        building.build_release(slow)
 
     release.refresh_from_db()
     assert not release.is_ready
-    assert list(releases.iterdir()) == []
+    assert list(releases.glob("**/*")) == [releases / "builds"]
 
 
 def test_a_build_that_fails_says_why(study: Study, releases: Path) -> None:
@@ -440,7 +474,7 @@ def test_a_build_that_fails_says_why(study: Study, releases: Path) -> None:
     state = selectors.build_state(release)
     assert state.status == "failed"
     assert "no response" in state.error
-    assert list(releases.iterdir()) == []
+    assert list(releases.glob("**/*")) == [releases / "builds"]
 
 
 def test_the_state_of_a_build_tells_its_stage(study: Study) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import signal
 import sqlite3
 import time
 import urllib.error
 import urllib.request
-import uuid
 from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
@@ -17,48 +15,38 @@ from pathlib import Path
 import numpy as np
 import pytest
 from django.conf import settings
-from django.urls import reverse
 from django.utils import timezone
-from knox.models import get_token_model
 from redis import Redis
 
 from annotations import image_store, selectors
 from annotations.models import (
     ConsistencyCheck,
     Image,
-    Participant,
-    Response,
     Session,
     SessionStatus,
     Study,
-    Trial,
-    TrialKind,
 )
 from annotations.simulation.characters import CAREFUL
 from annotations.simulation.walker import Walker
 from elicit.labels import read_release
 from elicit.labels.release_files import Recipe
 from exports import selectors as exported
-from exports.models import Release
 from exports.services import request_release
 from jobs.models import Job, Status
 from tests import factories as make
 from tests import services
 from tests.concurrency.site import Site
+from tests.crowds import answered_study
 from tests.faults.conftest import Broker, Until
+from tests.faults.downloads import Downloads, is_ready
 
 pytestmark = pytest.mark.worker
 # A page's usual time on a busy machine, and what is granted to a broker that takes connections and says nothing.
 PAGE_MAY_TAKE, SILENCE_MAY_TAKE = 4.0, 6.0
 
 
-def scratch_folders() -> list[Path]:
-    return list(Path(settings.RELEASES_ROOT).glob(".building-*"))
-
-
-def is_ready(release: Release) -> bool:
-    release.refresh_from_db()
-    return release.is_ready
+def builds() -> list[Path]:
+    return list((Path(settings.RELEASES_ROOT) / "builds").glob("*"))
 
 
 def is_checked(session: Session) -> Callable[[], bool]:
@@ -67,60 +55,6 @@ def is_checked(session: Session) -> Callable[[], bool]:
 
 def is_done(job: Job) -> Callable[[], bool]:
     return Job.objects.filter(pk=job.pk, status=Status.DONE).exists
-
-
-def large_study(images: int, sessions: int) -> Study:
-    """A study that has `images` x `sessions` responses, as if that many people had completed it at noon."""
-    study = make.make_study(
-        dataset=make.make_dataset(images), labels_per_image=sessions, images_per_session=images, repeats_per_session=0
-    )
-    consent = selectors.current_consent(study)
-    assert consent is not None
-    places = list(study.places.order_by("number"))
-    people = Participant.objects.bulk_create(Participant(study=study, annotator=f"a{n:03}") for n in range(sessions))
-    sat = Session.objects.bulk_create(
-        Session(
-            study=study,
-            participant=person,
-            status=SessionStatus.COMPLETED,
-            consent=consent,
-            consented_at=make.NOON,
-            seen_at=make.NOON,
-            completed_at=make.NOON,
-            category_order=list(range(10)),
-        )
-        for person in people
-    )
-    for place, session in zip(places, sat, strict=True):
-        place.session = session
-        place.save(update_fields=["session"])
-    shown = list(Image.objects.filter(dataset=study.dataset))
-    trials = Trial.objects.bulk_create(
-        (
-            Trial(session=session, image=image, position=position, kind=TrialKind.MAIN, place=place)
-            for place, session in zip(places, sat, strict=True)
-            for position, image in enumerate(shown, 1)
-        ),
-        batch_size=2000,
-    )
-    Response.objects.bulk_create(
-        (
-            Response(
-                id=uuid.uuid4(),
-                trial=trial,
-                named=[[number % 10, 70.0], [(number + 1) % 10, 20.0]],
-                impossible=[(number + 5) % 10],
-                top_category=number % 10,
-                top_percentage=70.0,
-                sum_percentage=90.0,
-                duration_ms=5000,
-                received_at=make.NOON,
-            )
-            for number, trial in enumerate(trials)
-        ),
-        batch_size=2000,
-    )
-    return study
 
 
 def test_a_worker_checks_a_completed_session_and_builds_a_release(environment: dict[str, str], until: Until) -> None:
@@ -139,48 +73,20 @@ def test_a_worker_checks_a_completed_session_and_builds_a_release(environment: d
     assert set(Job.objects.values_list("attempts", flat=True)) == {1}
 
 
-class Downloads:
-    """Somebody who presses `download` all the time. What they get is nothing, or whole."""
-
-    def __init__(self, site: services.Service, release: Release) -> None:
-        self.release = release
-        _, token = get_token_model().objects.create(make.make_curator(f"curator-{release.pk}"))
-        path = reverse("release-file-api", args=[release.study.slug, release.version, "release.zip"])
-        self.request = urllib.request.Request(  # noqa: S310 (our own address)
-            site.url + path, headers={"Authorization": f"Token {token}"}
-        )
-        self.refused: list[int] = []
-
-    def press(self) -> bool:
-        """True once it came."""
-        try:
-            with urllib.request.urlopen(self.request, timeout=30) as answer:  # noqa: S310 (our own address)
-                body = answer.read()
-        except urllib.error.HTTPError as error:
-            error.close()
-            self.refused.append(error.code)
-            return False
-        self.release.refresh_from_db()
-        assert hashlib.sha256(body).hexdigest() == self.release.zip_sha256
-        return True
-
-
 def test_a_release_whose_worker_is_killed_is_finished_once_and_whole_by_another(
     environment: dict[str, str], until: Until
 ) -> None:
-    study = large_study(images=400, sessions=30)
+    study = answered_study(images=400, annotators=50)
     with services.web(environment) as site:
         with services.worker(environment) as doomed:
             release = request_release(study_id=study.pk, recipe=Recipe(), user=None)
             downloads = Downloads(site, release)
-            until(lambda: list(Path(settings.RELEASES_ROOT).glob(".building-*/*/responses.csv")), every=0.002)
+            until(lambda: [each for each in builds() if (each / "work" / "reading.done").exists()], every=0.002)
             doomed.kill()
         job = Job.objects.get(kind="exports.build_release")
         assert (job.status, job.attempts) == (Status.RUNNING, 1)
-        assert len(scratch_folders()) == 1
+        assert len(builds()) == 1
         assert not is_ready(release)
-        assert not exported.folder(release).exists()
-        assert not exported.archive(release).exists()
         assert not downloads.press()
 
         with services.worker(environment) as second, services.beat(environment):
@@ -190,17 +96,18 @@ def test_a_release_whose_worker_is_killed_is_finished_once_and_whole_by_another(
             until(Job.objects.filter(subject=str(again.pk), status=Status.RUNNING).exists, every=0.005)
             second.process.send_signal(signal.SIGTERM)
             second.process.wait(60)
-    assert set(downloads.refused) == {404}
+    downloads.check()
+    assert {status for status, _, _ in downloads.got} == {200, 404}
     job.refresh_from_db()
     assert (job.status, job.attempts, job.error) == (Status.DONE, 2, "")
     read = read_release(exported.archive(release))
-    assert read.counts.tolist() == [30] * 400
+    assert read.counts.tolist() == [50] * 400
     assert read.manifest["digest"] == release.digest == read_release(exported.folder(release)).manifest["digest"]
     # A worker that is only asked to stop finishes what it has begun; and built undisturbed, the bytes are the same.
     assert is_ready(again)
     assert again.digest == release.digest
     assert Job.objects.get(subject=str(again.pk)).attempts == 1
-    assert scratch_folders() == []
+    assert {each.name for each in builds()} == {Path(each.folder).name for each in (release, again)}
 
 
 def test_a_job_whose_message_was_lost_is_rung_for_by_the_clock(environment: dict[str, str], until: Until) -> None:

@@ -28,6 +28,9 @@ class Command(BaseCommand):
         parser.add_argument("--include-repeats", action="store_true")
         parser.add_argument("--leave-out-inconsistent", action="store_true")
         parser.add_argument(
+            "--framing", choices=["others", "self"], default="", help="in a study that asks two questions: which one's"
+        )
+        parser.add_argument(
             "--wait",
             type=float,
             nargs="?",
@@ -47,6 +50,7 @@ class Command(BaseCommand):
                 pool=options["pool"],
                 include_repeats=options["include_repeats"],
                 leave_out_inconsistent=options["leave_out_inconsistent"],
+                framing=options["framing"],
             )
             release = services.request_release(study_id=row.pk, recipe=asked, user=None)
         except (Refusal, ValueError) as error:
