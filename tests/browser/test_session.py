@@ -191,6 +191,39 @@ def test_a_full_session_by_keyboard_alone_stores_what_was_said(
     assert_stored(session, said)
 
 
+def test_a_full_session_by_touch_on_a_phone_stores_what_was_said(
+    browser: Browser, live_server: LiveServer, study: Study
+) -> None:
+    context = browser.new_context(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.goto(f"{live_server.url}/study/{study.slug}/")
+    page.get_by_label("I agree to take part").tap()
+    page.get_by_role("button", name="Continue").tap()
+    page.get_by_role("button", name="Start").tap()
+    expect(page.get_by_role("button", name="Next")).to_be_enabled()
+    session = Session.objects.latest("consented_at")
+    trials = len(selectors.open_trials(session))
+    for number in range(trials):
+        top, other = number % 10, (number + 3) % 10
+        page.locator(f"#name-{top}").tap()
+        page.get_by_role("button", name="80 percent").tap()
+        control(page, other, "plausible").tap()
+        page.get_by_role("button", name="20 percent").tap()
+        page.get_by_role("button", name="All others impossible").tap()
+        assert page.evaluate("document.documentElement.scrollHeight <= innerHeight")
+        send(page, page.get_by_role("button", name="Next").tap)
+        expect_stored(page, number + 1, trials)
+    for scale in ("clarity", "difficulty"):
+        page.locator(f"input[name={scale}][value='7']").tap()
+    page.get_by_role("button", name="Finish").tap()
+    expect(page.get_by_label("Your completion code")).to_have_value("C0DE")
+    stored = Response.objects.filter(trial__session=session).order_by("trial__position")
+    assert [each.named for each in stored] == [[[n % 10, 80.0], [(n + 3) % 10, 20.0]] for n in range(trials)]
+    assert {each.input_device for each in stored} == {"touch"}
+    assert all(len(each.impossible) == 8 for each in stored)
+    context.close()
+
+
 def tab_to(page: Page, what: str) -> None:
     """Press Tab until the control of this name, or button of this text, has the keyboard."""
     for _ in range(40):
@@ -253,6 +286,44 @@ def percentage_missing(page: Page) -> None:
     control(page, 3, "most likely").click()
 
 
+def nothing_likely(page: Page) -> None:
+    control(page, 3, "most likely").click()
+    control(page, 3, "percentage").fill("0")
+
+
+def alternative_without_percentage(page: Page) -> None:
+    control(page, 3, "most likely").click()
+    control(page, 3, "percentage").fill("80")
+    control(page, 5, "plausible").click()
+
+
+def alternative_not_a_number(page: Page) -> None:
+    alternative_without_percentage(page)
+    control(page, 5, "percentage").fill("p\\")
+
+
+def alternative_ruled_out(page: Page) -> None:
+    alternative_without_percentage(page)
+    control(page, 5, "percentage").fill("10")
+    control(page, 5, "impossible").click()
+
+
+def everything_ruled_out(page: Page) -> None:
+    for category in range(len(CIFAR10_CATEGORIES)):
+        control(page, category, "impossible").click()
+
+
+def everything_ruled_out_but_one_named(page: Page) -> None:
+    everything_ruled_out(page)
+    control(page, 3, "most likely").click()
+    control(page, 3, "percentage").fill("100")
+
+
+def alternative_alone(page: Page) -> None:
+    control(page, 5, "plausible").click()
+    control(page, 5, "percentage").fill("30")
+
+
 @pytest.mark.parametrize(
     ("spoil", "row", "words"),
     [
@@ -262,6 +333,13 @@ def percentage_missing(page: Page) -> None:
         (out_of_range, "#problem-3", "not between 0 and 100"),
         (not_a_number, "#problem-3", "not a number"),
         (percentage_missing, "#problem-3", "Say how likely"),
+        (nothing_likely, "#problem-3", "more than 0"),
+        (alternative_without_percentage, "#problem-5", "Say how likely"),
+        (alternative_not_a_number, "#problem-5", "not a number"),
+        (alternative_ruled_out, "#problem-5", "Named and impossible"),
+        (everything_ruled_out, "#problem-answer", "Everything is impossible now"),
+        (everything_ruled_out_but_one_named, "#problem-3", "Named and impossible"),
+        (alternative_alone, "#problem-answer", "Choose the most likely category"),
         (lambda page: None, "#problem-answer", "Choose the most likely category"),
     ],
 )
