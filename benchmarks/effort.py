@@ -1,4 +1,4 @@
-"""What an answer costs the hand: `python -m benchmarks.effort`, about ten minutes for all answers.
+"""What an answer costs the hand: `python -m benchmarks.effort`, about twenty minutes for all answers.
 
 Replays the published answers of CIFAR-10S through the real trial screen in Chromium, once by keyboard and once by
 mouse, on a server with PostgreSQL; counts every key and click that reached the page; and compares them with what the
