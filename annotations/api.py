@@ -86,7 +86,6 @@ class NamedIn(serializers.Serializer[Any]):
     percentage = Percentage(allow_null=True, help_text="How likely, 0 to 100.")
 
 
-DEVICES = [device for device in InputDevice if device != InputDevice.MIXED]
 MILLISECONDS: dict[str, Any] = {"min_value": 0, "max_value": A_DAY_MS}
 MOST_CHANGES = 10_000
 
@@ -99,7 +98,7 @@ class FieldTimesIn(serializers.Serializer[Any]):
     first_ms = serializers.IntegerField(**MILLISECONDS)
     last_ms = serializers.IntegerField(**MILLISECONDS)
     changes = serializers.IntegerField(min_value=0, max_value=MOST_CHANGES)
-    input = serializers.ChoiceField([*DEVICES, InputDevice.MIXED])
+    input = serializers.ChoiceField(InputDevice.choices)
 
 
 class WarningIn(serializers.Serializer[Any]):
@@ -213,6 +212,8 @@ class SessionApi(APIView):
         if isinstance(exc, Contradiction):
             study = self.session(self.request).study
             exc = in_words(exc, selectors.answer_rules(study, selectors.category_count(study)))
+        elif isinstance(exc, Trial.DoesNotExist):
+            exc = Http404(gettext("This session has no such trial."))
         return super().handle_exception(exc)
 
     @staticmethod
@@ -239,19 +240,16 @@ class ResponseApi(SessionApi):
         body = ResponseIn(data=request.data)
         body.is_valid(raise_exception=True)
         data = body.validated_data
-        try:
-            accepted = submit_response(
-                session=session,
-                trial_id=trial_id,
-                response_id=response_id,
-                named=[(item["category"], item["percentage"]) for item in data["named"]],
-                impossible=data["impossible"],
-                making=body.making,
-                revises=data["revises"],
-                now=timezone.now(),
-            )
-        except Trial.DoesNotExist as error:
-            raise Http404(gettext("This session has no such trial.")) from error
+        accepted = submit_response(
+            session=session,
+            trial_id=trial_id,
+            response_id=response_id,
+            named=[(item["category"], item["percentage"]) for item in data["named"]],
+            impossible=data["impossible"],
+            making=body.making,
+            revises=data["revises"],
+            now=timezone.now(),
+        )
         trial = accepted.response.trial
         out = {
             "id": response_id,
@@ -270,10 +268,7 @@ class SkipApi(SessionApi):
         """Note that the trial's image did not load and go on without it. Sending it again changes nothing."""
         session = self.session(request)
         SkipIn(data=request.data).is_valid(raise_exception=True)
-        try:
-            standing = skip_trial(session=session, trial_id=trial_id, now=timezone.now())
-        except Trial.DoesNotExist as error:
-            raise Http404(gettext("This session has no such trial.")) from error
+        standing = skip_trial(session=session, trial_id=trial_id, now=timezone.now())
         return HttpResponse(_standing(standing, session))
 
 

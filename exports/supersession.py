@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import transaction
 from django.utils import timezone
 
 from annotations import selectors as annotated
@@ -69,8 +68,7 @@ def _successor(session: Any, recipe: Recipe) -> Release | None:
     for release in waiting.order_by("-version"):
         if Recipe.from_dict(release.recipe) == recipe and _still_to_begin(release):
             return release
-    with transaction.atomic():
-        return services.add_release(study_id=session.study_id, recipe=recipe, user=None)
+    return services.add_release(study_id=session.study_id, recipe=recipe, user=None)
 
 
 def connect() -> None:
