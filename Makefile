@@ -1,7 +1,7 @@
-# make run | test | lint | setup | training | formats | readers | lock | clean. Needs Python 3.11 with venv; PYTHON=... picks one.
+# make run | test | lint | setup | training | formats | s3 | readers | lock | clean. Needs Python 3.11 with venv; PYTHON=... picks one.
 SHELL := /bin/bash
 .DEFAULT_GOAL := run
-.PHONY: run test lint setup training formats readers lock clean
+.PHONY: run test lint setup training formats s3 readers lock clean
 V := .venv/bin
 export UV_PYTHON_DOWNLOADS := never
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -33,6 +33,7 @@ lint: .venv/.dev .venv/.training .venv/.tsc
 setup: .venv/.dev .venv/.sample
 training: .venv/.training
 formats: .venv/.formats  ## Parquet in releases
+s3: .venv/.s3  ## images in S3-compatible storage
 readers: .venv/.readers  ## what reads releases, for the tests that skip without it
 
 .venv/.tools: requirements/tools.txt
@@ -56,6 +57,9 @@ readers: .venv/.readers  ## what reads releases, for the tests that skip without
 .venv/.formats: .venv/.tools requirements/formats.txt
 	$(call install,-r requirements/formats.txt)
 	@touch $@
+.venv/.s3: .venv/.tools requirements/s3.txt
+	$(call install,-r requirements/s3.txt)
+	@touch $@
 .venv/.readers: .venv/.dev .venv/.formats requirements/readers.txt
 	$(call install,-r requirements/readers.txt)
 	@touch $@
@@ -71,6 +75,7 @@ lock: .venv/.tools  ## UPGRADE=1 takes newer versions
 	$(LOCK) -c requirements/base.txt requirements/dev.in -o requirements/dev.txt
 	$(LOCK) -c requirements/dev.txt --no-emit-package torch requirements/training.in -o requirements/training.txt
 	$(LOCK) -c requirements/base.txt requirements/formats.in -o requirements/formats.txt
+	$(LOCK) -c requirements/dev.txt requirements/s3.in -o requirements/s3.txt
 	$(LOCK) $(addprefix -c requirements/,base.txt dev.txt training.txt formats.txt) requirements/readers.in -o requirements/readers.txt
 	$(LOCK) --no-deps requirements/sample.in -o requirements/sample.txt
 clean:

@@ -16,6 +16,7 @@ from django.urls import URLPattern, path, reverse
 
 from annotations import pages, selectors
 from annotations.admin.builder import Builder
+from annotations.admin.study_pages import StudyPage
 from annotations.models import Dataset, Study, StudyStatus
 from annotations.presets import PRESETS
 from annotations.return_links import return_url_problem
@@ -52,6 +53,10 @@ PICTURES = (
     "Markdown. A picture: ![what it shows](image:12) for image 12 of the dataset, or one that you upload under "
     "“Pictures for the texts” above."
 )
+
+
+# The tabs beside a study's settings, in this order.
+STUDY_PAGES: tuple[type[StudyPage], ...] = ()
 
 
 def _count(number: int, what: str) -> str:
@@ -195,6 +200,10 @@ class StudyAdmin(admin.ModelAdmin[Study]):
     list_filter = ("status",)
     change_form_template = "admin/annotations/study/change_form.html"
 
+    @property
+    def pages(self) -> list[StudyPage]:
+        return [page(self.admin_site) for page in STUDY_PAGES]
+
     @admin.display(description="link")
     def link(self, study: Study) -> str:
         return reverse("study", args=[study.slug])
@@ -267,6 +276,7 @@ class StudyAdmin(admin.ModelAdmin[Study]):
             for name, move in moves.items()
         ] + [
             *Builder(self.admin_site, self.log_change).urls,
+            *(url for page in self.pages for url in page.urls),
             path(
                 "<int:pk>/pictures/",
                 self.admin_site.admin_view(self.pictures),

@@ -1,5 +1,6 @@
 """Everything up to a checked response."""
 
+from annotations.models.checks import CheckItem, CheckKind
 from annotations.models.participation import ExclusionReason, Participant, Session, SessionStatus
 from annotations.models.quality import ConsistencyCheck
 from annotations.models.responses import InputDevice, Response, Trial, TrialKind
@@ -19,6 +20,8 @@ from annotations.models.studies import (
 __all__ = [
     "Batch",
     "Category",
+    "CheckItem",
+    "CheckKind",
     "Consent",
     "ConsistencyCheck",
     "Dataset",

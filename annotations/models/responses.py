@@ -8,6 +8,7 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import F, Q
 
+from annotations.models.checks import CheckItem
 from annotations.models.participation import Session
 from annotations.models.stimuli import Image
 from annotations.models.studies import Framing, Place
@@ -19,6 +20,7 @@ class TrialKind(models.TextChoices):
     MAIN = "main", "main"
     REPEAT = "repeat", "repeat"
     ATTENTION = "attention", "attention"
+    GOLD = "gold", "gold"
 
 
 class Trial(models.Model):
@@ -35,6 +37,8 @@ class Trial(models.Model):
     # Empty once an abandoned session's place was given back: the answer stays, but counts towards no K.
     place = models.ForeignKey(Place, on_delete=models.SET_NULL, null=True, blank=True, related_name="trials")
     repeat_of = models.ForeignKey("self", on_delete=models.CASCADE, null=True, blank=True, related_name="repeats")
+    # What an attention or gold trial is judged by.
+    check_item = models.ForeignKey(CheckItem, on_delete=models.PROTECT, null=True, blank=True, related_name="trials")
     # Passed over because its image could not be shown: nothing is left to answer.
     skipped_at = models.DateTimeField(null=True, blank=True)
 
@@ -63,6 +67,11 @@ class Trial(models.Model):
                 condition=Q(kind=TrialKind.REPEAT, repeat_of__isnull=False)
                 | (~Q(kind=TrialKind.REPEAT) & Q(repeat_of__isnull=True)),
                 name="trial_repeat_names_its_first",
+            ),
+            models.CheckConstraint(
+                condition=Q(kind__in=[TrialKind.ATTENTION, TrialKind.GOLD], check_item__isnull=False)
+                | (~Q(kind__in=[TrialKind.ATTENTION, TrialKind.GOLD]) & Q(check_item__isnull=True)),
+                name="trial_check_names_its_item",
             ),
         ]
 

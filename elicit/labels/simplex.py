@@ -86,7 +86,8 @@ def kl(p: ArrayLike, q: ArrayLike, *, floor: float = KL_FLOOR) -> Floats:
         raise ValueError(f"floor must lie in 0..1, got {floor}.")
     first, second = _pair(p, q)
     floored = (1.0 - floor) * second + floor / second.shape[-1]
-    with np.errstate(divide="ignore"):
+    # A q so small that the ratio overflows is as good as 0.
+    with np.errstate(divide="ignore", over="ignore"):
         ratio = np.divide(
             first,
             floored,

@@ -26,6 +26,7 @@ from elicit.labels.elicited import LEAST_PERCENTAGE, Elicited
 from elicit.labels.errors import Refusal
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 # 33.3 % + 66.7 % is 0.9999999999999999 in binary: closer than this to 1, a sum is a full answer.
 _FULL = 1.0 - 1e-9
@@ -121,27 +122,51 @@ class Answers:
         rows = len(elicited)
         lengths = np.fromiter((len(answer.named) for answer in elicited), np.int64, rows)
         total = int(lengths.sum())
-        columns = np.fromiter((c for answer in elicited for c, _ in answer.named), np.int64, total)
-        values = np.fromiter((p for answer in elicited for _, p in answer.named), np.float64, total)
-        row = np.repeat(np.arange(rows), lengths)
-        ends = np.cumsum(lengths)
-        rank = np.arange(total) - np.repeat(ends - lengths, lengths) + 1
-
         ruled_out = np.fromiter((len(answer.impossible) for answer in elicited), np.int64, rows)
-        out_columns = np.fromiter((c for answer in elicited for c in answer.impossible), np.int64, int(ruled_out.sum()))
-        for found in (columns, out_columns):
+        return cls.from_flat(
+            lengths,
+            np.fromiter((c for answer in elicited for c, _ in answer.named), np.int64, total),
+            np.fromiter((p for answer in elicited for _, p in answer.named), np.float64, total),
+            ruled_out,
+            np.fromiter((c for answer in elicited for c in answer.impossible), np.int64, int(ruled_out.sum())),
+            categories=categories,
+        )
+
+    @classmethod
+    def from_flat(
+        cls,
+        named_lengths: Integers,
+        named_categories: Integers,
+        named_percentages: Floats,
+        impossible_lengths: Integers,
+        impossible_categories: Integers,
+        *,
+        categories: int,
+    ) -> Self:
+        """Answers that lie end to end, side by side; ValueError for a category outside 0..categories-1 or named twice.
+
+        ``named_lengths`` and ``impossible_lengths`` (R,) say how many entries each answer has in the flat rest.
+        """
+        for found in (named_categories, impossible_categories):
             if found.size and not 0 <= int(found.min()) <= int(found.max()) < categories:
                 raise ValueError(f"a category index lies outside 0..{categories - 1}.")
-
+        rows = len(named_lengths)
+        row = np.repeat(np.arange(rows), named_lengths)
         percentages = np.zeros((rows, categories))
         ranks = np.zeros((rows, categories), dtype=np.int16)
         impossible = np.zeros((rows, categories), dtype=np.bool_)
-        percentages[row, columns] = values
-        ranks[row, columns] = rank
-        impossible[np.repeat(np.arange(rows), ruled_out), out_columns] = True
-        if np.count_nonzero(ranks) != total:
+        percentages[row, named_categories] = named_percentages
+        ranks[row, named_categories] = places_within(named_lengths) + 1
+        impossible[np.repeat(np.arange(rows), impossible_lengths), impossible_categories] = True
+        if np.count_nonzero(ranks) != len(named_categories):
             raise ValueError("an answer names a category twice.")
         return cls(percentages, ranks, impossible)
+
+
+def places_within(lengths: Integers) -> Integers:
+    """0, 1, ... within each run of these lengths."""
+    ends = np.cumsum(lengths)
+    return np.asarray(np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths), dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from django.db import IntegrityError, models, transaction
 from annotations.models import (
     Batch,
     Category,
+    CheckItem,
     Consent,
     ConsistencyCheck,
     Dataset,
@@ -42,6 +43,7 @@ def session() -> Session:
     ConsistencyCheck.objects.create(
         session=session, rule_version=1, verdict="consistent", repeats=1, same_top=1, checked_at=make.NOON
     )
+    CheckItem.objects.create(study=study, image=study.dataset.images.get(index=0), allowed=[3])
     Job.objects.create(kind="k", subject="1", due_at=make.NOON)
     Release.objects.create(study=study, version=1, recipe={}, requested_at=make.NOON)
     return session
@@ -83,6 +85,14 @@ def image_twice_in_a_place() -> None:
     Trial.objects.filter(pk=second.pk).update(image=first.image)
 
 
+def gold_without_an_item() -> None:
+    again(Trial, place_id=None, kind=TrialKind.GOLD, position=90)()
+
+
+def main_with_a_check_item() -> None:
+    Trial.objects.filter(kind=TrialKind.MAIN).update(check_item=CheckItem.objects.first())
+
+
 def practice_twice() -> None:
     for _ in range(2):
         again(Trial, place_id=None, kind=TrialKind.PRACTICE)()
@@ -111,7 +121,11 @@ BAD_ROWS: dict[str, list[Callable[[], object]]] = {
         again(Job, status=Status.RUNNING, lease_until=make.NOON),
     ],
     "release_version_once_per_study": [again(Release)],
+    "check_image_once_per_study": [again(CheckItem)],
     # Check
+    "check_tolerance_0_to_1": [change(CheckItem, tolerance=-0.1), change(CheckItem, tolerance=1.1)],
+    "check_attention_has_a_note": [change(CheckItem, kind="attention"), change(CheckItem, note="Name Dog.")],
+    "trial_check_names_its_item": [gold_without_an_item, main_with_a_check_item],
     "image_has_pixels": [change(Image, width=0), change(Image, height=0)],
     "study_k_at_least_1": [change(Study, labels_per_image=0)],
     "study_session_has_images": [change(Study, images_per_session=0, repeats_per_session=0)],

@@ -355,7 +355,7 @@ def test_every_byte_is_the_same_on_both_databases_in_any_process(
 
 @pytest.mark.django_db
 def test_responses_come_in_chunks_of_whole_sessions(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(annotated, "_RELEASED_AT_ONCE", 9)
+    monkeypatch.setattr(annotated.releases, "_RELEASED_AT_ONCE", 9)
     told: list[tuple[int, int]] = []
     chunks: list[ResponseColumns] = list(
         annotated.released_responses(

@@ -63,6 +63,10 @@ def test_without_a_floor_kl_is_infinite_only_where_q_rules_out_what_p_holds() ->
     assert kl(SURE, SURE, floor=0) == 0
 
 
+def test_a_share_too_small_for_a_ratio_is_as_good_as_none() -> None:
+    assert kl(SURE, np.array([2.2e-313, 1.0]), floor=0) == math.inf
+
+
 @given(rows, rows)
 def test_distances_keep_their_bounds(p: Any, q: Any) -> None:
     assert 0 <= total_variation(p, q) <= 1 + 1e-12

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from elicit.labels.elicited import Elicited
 from elicit.labels.release_files.common import Seal, canonical, durable
-from elicit.labels.varieties import Answers
+from elicit.labels.varieties import Answers, places_within
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -209,16 +209,16 @@ def spool(
                 "impossible_length": chunk.impossible_lengths,
                 "named_category": chunk.named_categories,
                 "named_percentage": chunk.named_percentages,
-                "impossible_category": _in_range(chunk.impossible_categories, categories),
+                "impossible_category": chunk.impossible_categories,
             }
             # The answers must be ones before anything is written of them.
-            _answers(
+            Answers.from_flat(
                 _ints(chunk.named_lengths),
-                _in_range(chunk.named_categories, categories),
+                _ints(chunk.named_categories),
                 np.asarray(chunk.named_percentages, dtype=np.float64),
                 _ints(chunk.impossible_lengths),
                 _ints(chunk.impossible_categories),
-                categories,
+                categories=categories,
             )
             for name, values in columns.items():
                 sinks[name].write(np.ascontiguousarray(values, dtype=_COLUMNS[name]).tobytes())
@@ -240,41 +240,6 @@ def spool(
             )
         )
     return {**seals, _TABLES: out.seal}
-
-
-def _in_range(values: Sequence[int] | Integers, categories: int) -> Integers:
-    found = _ints(values)
-    if found.size and not 0 <= int(found.min()) <= int(found.max()) < categories:
-        raise ValueError(f"a category index lies outside 0..{categories - 1}.")
-    return found
-
-
-def _answers(
-    named_lengths: Integers,
-    named_categories: Integers,
-    named_percentages: Floats,
-    impossible_lengths: Integers,
-    impossible_categories: Integers,
-    categories: int,
-) -> Answers:
-    """The answers that lie end to end, side by side; ValueError for what is none."""
-    rows = len(named_lengths)
-    row = np.repeat(np.arange(rows), named_lengths)
-    percentages = np.zeros((rows, categories))
-    ranks = np.zeros((rows, categories), dtype=np.int16)
-    impossible = np.zeros((rows, categories), dtype=np.bool_)
-    percentages[row, named_categories] = named_percentages
-    ranks[row, named_categories] = _places(named_lengths) + 1
-    impossible[np.repeat(np.arange(rows), impossible_lengths), impossible_categories] = True
-    if np.count_nonzero(ranks) != len(named_categories):
-        raise ValueError("an answer names a category twice.")
-    return Answers(percentages, ranks, impossible)
-
-
-def _places(lengths: Integers) -> Integers:
-    """0, 1, ... within each run of these lengths."""
-    ends = np.cumsum(lengths)
-    return np.asarray(np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths), dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -304,13 +269,13 @@ class Chunk:
 
     @property
     def answers(self) -> Answers:
-        return _answers(
+        return Answers.from_flat(
             self.named_lengths,
             self.named_categories,
             self.named_percentages,
             self.impossible_lengths,
             self.impossible_categories,
-            self.categories,
+            categories=self.categories,
         )
 
     @property
@@ -323,7 +288,7 @@ class Chunk:
     @property
     def named_places(self) -> Integers:
         """For each named category of the chunk, its place in its answer, from 0."""
-        return _places(self.named_lengths)
+        return places_within(self.named_lengths)
 
 
 class Spooled:
@@ -396,8 +361,8 @@ class Spooled:
         column = self._columns
         named_lengths = column["named_length"][rows].astype(np.int64)
         impossible_lengths = column["impossible_length"][rows].astype(np.int64)
-        named = np.repeat(self._named_starts[rows], named_lengths) + _places(named_lengths)
-        impossible = np.repeat(self._impossible_starts[rows], impossible_lengths) + _places(impossible_lengths)
+        named = np.repeat(self._named_starts[rows], named_lengths) + places_within(named_lengths)
+        impossible = np.repeat(self._impossible_starts[rows], impossible_lengths) + places_within(impossible_lengths)
         return Chunk(
             start=start,
             images=np.asarray(column["image"][rows]),
