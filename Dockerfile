@@ -10,8 +10,8 @@ RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /srv/e
     && install --directory --owner elicit --group elicit /var/lib/elicit
 
 WORKDIR /srv/elicit
-COPY requirements/base.txt requirements/formats.txt requirements/
-RUN pip install --no-cache-dir --require-hashes -r requirements/base.txt -r requirements/formats.txt
+COPY requirements/base.txt requirements/formats.txt requirements/s3.txt requirements/
+RUN pip install --no-cache-dir --require-hashes -r requirements/base.txt -r requirements/formats.txt -r requirements/s3.txt
 COPY . .
 
 # Outside ELICIT_VAR: a volume there would go on showing the files of the first image that it met.

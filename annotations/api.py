@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from django.http import Http404
+from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from django.utils.translation import gettext
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
@@ -17,7 +18,9 @@ from rest_framework.views import APIView
 
 from annotations import languages, selectors
 from annotations.links import trial_json
-from annotations.models import InputDevice, Session, Trial, TrialKind
+from annotations.models import InputDevice, Session, Study, Trial, TrialKind
+from annotations.selectors import dashboard
+from annotations.services import summaries
 from annotations.services.responses import Making, Standing, skip_trial, submit_response
 from annotations.texts import practice_feedback
 from annotations.wording import in_words
@@ -157,6 +160,7 @@ class NextTrialOut(serializers.Serializer[Any]):
     image_url = serializers.CharField()
     position = serializers.IntegerField()
     framing = serializers.CharField(help_text="Which question is asked: `others` or `self`.")
+    note = serializers.CharField(help_text="What the page says above the question at an attention check; else empty.")
 
 
 class ShareOut(serializers.Serializer[Any]):
@@ -270,6 +274,82 @@ class SkipApi(SessionApi):
         SkipIn(data=request.data).is_valid(raise_exception=True)
         standing = skip_trial(session=session, trial_id=trial_id, now=timezone.now())
         return HttpResponse(_standing(standing, session))
+
+
+class MayWatch(permissions.BasePermission):
+    """Curators and whoever else may see studies."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        return request.user.has_perm("annotations.view_study")
+
+
+class StepOut(serializers.Serializer[Any]):
+    key = serializers.CharField()
+    name = serializers.CharField()
+    reached = serializers.IntegerField(help_text="Sessions that came as far.")
+    open = serializers.IntegerField(help_text="Of these, those that stand there and may go on.")
+    at_work = serializers.IntegerField(help_text="Of these, those that gave a sign of life within five minutes.")
+    lost = serializers.IntegerField(help_text="Went no further, and do not stand there any more.")
+
+
+class AlarmOut(serializers.Serializer[Any]):
+    code = serializers.CharField()
+    says = serializers.CharField()
+    do = serializers.CharField(help_text="What to do about it.")
+    urgent = serializers.BooleanField()
+
+
+class CoverageOut(serializers.Serializer[Any]):
+    wanted = serializers.IntegerField(help_text="Labels wanted of an image.")
+    labels = serializers.IntegerField(help_text="Labels that count, of all images.")
+    images = serializers.ListField(child=serializers.IntegerField(), help_text="How many images have 0, 1, ... labels.")
+
+
+class CostOut(serializers.Serializer[Any]):
+    """In minor units of the currency: pence, cents."""
+
+    base_minor = serializers.IntegerField()
+    bonus_minor = serializers.IntegerField()
+    fees_minor = serializers.IntegerField()
+    currency = serializers.CharField()
+
+
+class SummaryOut(serializers.Serializer[Any]):
+    version = serializers.IntegerField(help_text="Raised whenever `data` has another form.")
+    until = serializers.DateTimeField(help_text="Everything that was there at this time is in it.")
+    computed_at = serializers.DateTimeField()
+    data = serializers.DictField()  # type: ignore[assignment]
+
+
+class DashboardOut(serializers.Serializer[Any]):
+    now = serializers.DateTimeField()
+    status = serializers.CharField()
+    steps = StepOut(many=True)
+    coverage = CoverageOut()
+    places = serializers.IntegerField()
+    places_free = serializers.IntegerField()
+    last_answer = serializers.DateTimeField(allow_null=True)
+    flagged = serializers.IntegerField()
+    excluded = serializers.IntegerField()
+    cost = CostOut()
+    alarms = AlarmOut(many=True)
+    summary = SummaryOut(allow_null=True, help_text="A worker's; null while there is none yet.")
+
+
+class DashboardApi(APIView):
+    """What a study's dashboard shows."""
+
+    permission_classes = (MayWatch,)
+
+    @extend_schema(operation_id="get_dashboard", responses=DashboardOut)
+    def get(self, request: Request, slug: str) -> HttpResponse:
+        """The study now, its alarms, and a worker's latest summary; a new one is asked for where it is due."""
+        study = get_object_or_404(Study.objects.select_related("dataset"), slug=slug)
+        now = timezone.now()
+        summaries.ask(study, now)
+        live = dashboard.live(study, now)
+        shown = {**vars(live), "status": study.status, "alarms": dashboard.all_alarms(study, live)}
+        return HttpResponse(DashboardOut(shown).data)
 
 
 def _standing(standing: Standing, session: Session) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -15,19 +16,44 @@ from elicit.archives import pixel_sha256
 
 # The longest side that is sent to a browser.
 LARGEST_SIDE = 2048
+THUMBNAIL = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """`was_there`: the same pixels had been stored before."""
+
+    sha256: str
+    was_there: bool
+
+
+def keep(pixels: NDArray[np.uint8]) -> Kept:
+    """Store (H, W, 3) RGB pixels losslessly, unless they are there."""
+    sha256 = pixel_sha256(pixels)
+    if has(sha256):
+        return Kept(sha256, was_there=True)
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(buffer, "PNG")
+    storages["images"].save(_path(sha256), ContentFile(buffer.getvalue()))
+    return Kept(sha256, was_there=False)
 
 
 def put(pixels: NDArray[np.uint8]) -> str:
     """Store (H, W, 3) RGB pixels losslessly; returns their hash. Storing the same pixels again changes nothing."""
-    sha256 = pixel_sha256(pixels)
-    buffer = io.BytesIO()
-    PIL.Image.fromarray(pixels).save(buffer, "PNG")
-    storages["images"].save(_path(sha256), ContentFile(buffer.getvalue()))
-    return sha256
+    return keep(pixels).sha256
 
 
 def has(sha256: str) -> bool:
-    return storages["images"].exists(_path(sha256))
+    try:
+        # After a power cut a file may be there without its content.
+        return storages["images"].size(_path(sha256)) > 0
+    except FileNotFoundError:
+        return False
+
+
+def remove(sha256: str) -> None:
+    """Take a file away; that it is not there changes nothing."""
+    storages["images"].delete(_path(sha256))
 
 
 def pixels(sha256: str) -> NDArray[np.uint8]:
@@ -42,12 +68,31 @@ def rendered(sha256: str, scale: int) -> bytes:
     Raises:
         FileNotFoundError: no such image is stored.
     """
-    with storages["images"].open(_path(sha256)) as file, PIL.Image.open(file) as image:
+    with storages["images"].open(_path(sha256)) as file:
+        stored: bytes = file.read()
+    with PIL.Image.open(io.BytesIO(stored)) as image:
         side = max(image.size)
         scale = max(1, min(scale, LARGEST_SIDE // side))
+        if scale == 1 and image.mode == "RGB":
+            return stored
         larger = image.convert("RGB").resize((image.width * scale, image.height * scale), PIL.Image.Resampling.BICUBIC)
         buffer = io.BytesIO()
         larger.save(buffer, "PNG")
+        return buffer.getvalue()
+
+
+def thumbnail(sha256: str) -> bytes:
+    """A JPEG of the image, `THUMBNAIL` pixels on its longer side.
+
+    Raises:
+        FileNotFoundError: no such image is stored.
+    """
+    with storages["images"].open(_path(sha256)) as file, PIL.Image.open(file) as image:
+        factor = THUMBNAIL / max(image.size)
+        size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+        small = image.convert("RGB").resize(size, PIL.Image.Resampling.LANCZOS)
+        buffer = io.BytesIO()
+        small.save(buffer, "JPEG", quality=85)
         return buffer.getvalue()
 
 

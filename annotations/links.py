@@ -6,7 +6,7 @@ from typing import Any
 
 from django.urls import reverse
 
-from annotations.models import Image, Study, Trial
+from annotations.models import CheckKind, Image, Study, Trial
 
 
 def image_url(image: Image, study: Study) -> str:
@@ -14,10 +14,15 @@ def image_url(image: Image, study: Study) -> str:
 
 
 def trial_json(trial: Trial, study: Study) -> dict[str, Any]:
-    """What the browser needs to show a trial. Neither the image's name nor its reference label is in it."""
+    """What the browser needs to show a trial: neither the image's name nor its reference label, nor the trial's kind.
+
+    A gold image looks like any other; only an attention check has something to say.
+    """
+    item = trial.check_item
     return {
         "id": str(trial.pk),
         "image_url": image_url(trial.image, study),
         "position": trial.position,
         "framing": trial.framing,
+        "note": item.note if item is not None and item.kind == CheckKind.ATTENTION else "",
     }

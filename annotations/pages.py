@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from functools import wraps
@@ -24,17 +25,29 @@ from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_http_methods, require_safe
 
 from annotations import image_store, languages, selectors
+from annotations.assignment import draw_category_order
 from annotations.errors import AnnotationError
 from annotations.links import trial_json
-from annotations.models import Consent, Framing, Response, Session, SessionStatus, Study, StudyStatus
+from annotations.models import (
+    Consent,
+    Framing,
+    Outcome,
+    Platform,
+    Response,
+    Session,
+    SessionStatus,
+    Study,
+    StudyStatus,
+    Trial,
+)
 from annotations.questionnaire import ComprehensionForm, QuestionnaireForm
-from annotations.return_links import return_url_problem
-from annotations.services import leaving, sessions
+from annotations.recruitment import NotAdmitted, Visit, adapter
+from annotations.selectors import recruitment as recruited
+from annotations.services import leaving, recruitment, sessions
 from annotations.texts import study_html
 from elicit.labels.diagnostics import Thresholds
 
 COOKIE_DAYS = 30
-LONGEST_PLATFORM_ID = 120
 DEFAULT_TITLE = Consent._meta.get_field("title").default
 # So long after the end the last page goes back to the recruiting platform by itself.
 RETURN_BY_ITSELF = timedelta(minutes=10)
@@ -94,6 +107,53 @@ STOPS = {
             "You were away for a while, and the study has filled up meanwhile. What you answered is kept. Thank you."
         ),
     ),
+    "other_browser": (
+        _lazy("You have begun already"),
+        _lazy(
+            "This link was opened in another browser or on another device before. Please go on there, or open the "
+            "personal link that was shown to you there: it works everywhere. If that was not you, or you can’t find "
+            "it, write to whoever sent you the link."
+        ),
+    ),
+    "invitation_unknown": (
+        _lazy("This invitation is not known"),
+        _lazy("Please check that you copied all of the link that you were sent."),
+    ),
+    "invitation_void": (
+        _lazy("This invitation is no longer valid"),
+        _lazy("It has run out or was withdrawn. Whoever sent it to you can send you another."),
+    ),
+    "submission_unknown": (
+        _lazy("We could not match your submission"),
+        _lazy("Please open the study from the platform again, signed in as yourself."),
+    ),
+    "submission_over": (
+        _lazy("This submission has ended"),
+        _lazy("It was returned or closed on the platform, so nothing can be added to it. Thank you for your interest."),
+    ),
+}
+# What a link lacks; the reader came by it, and did nothing wrong.
+NOT_ADMITTED = {
+    "missing": (
+        _lazy("Please open this study from {platform}"),
+        _lazy("The link that you opened lacks what {platform} adds to it, so your work could not be counted there."),
+    ),
+    "malformed": (
+        _lazy("This link is damaged"),
+        _lazy("Part of it is missing or was changed. Please open the study from {platform} again."),
+    ),
+    "elsewhere": (
+        _lazy("This study does not take people from there"),
+        _lazy("The link belongs to another platform, where your work could not be counted. Nothing was begun."),
+    ),
+    "other_study": (
+        _lazy("This link belongs to another study"),
+        _lazy("Please open the study from {platform} again, and tell its researchers if you see this once more."),
+    ),
+    "preview": (
+        _lazy("This is a preview"),
+        _lazy("The link works. People who come from {platform} see the study’s first page here."),
+    ),
 }
 FULL_MEANWHILE = _lazy(
     "While you were reading and practising, others took the last places. That is not your fault: thank you for your "
@@ -101,11 +161,17 @@ FULL_MEANWHILE = _lazy(
 )
 
 
+WITHOUT_A_PLACE = ("study_full", "study_not_live", "place_given_away")
+
+
 def _stopped(
-    request: HttpRequest, error: AnnotationError, study: Study, session: Session | None = None
+    request: HttpRequest, error: AnnotationError, study: Study, session: Session | None = None, *, came: bool = False
 ) -> HttpResponse:
+    """Why it does not go on. Those who `came` from a platform and find no place are told its code for that."""
     title, text = STOPS.get(error.code, (_("That did not work"), error.message))
     context: dict[str, Any] = {"study": study}
+    if error.code in WITHOUT_A_PLACE and (came or session is not None):
+        context["departure"] = recruited.departure(study, Outcome.NO_PLACE)
     if session is not None:
         context |= {"session": session, "personal_link": _personal_link(request, session)}
         if error.code == "study_full":
@@ -118,39 +184,45 @@ def _stopped(
 def study_page(request: HttpRequest, slug: str) -> HttpResponse:
     """The link that a curator shares. Shows the consent text; agreeing makes a session."""
     study = Study.objects.select_related("dataset").exclude(status=StudyStatus.DRAFT).filter(slug=slug).first()
-    platform_id = request.GET.get("pid", "")
-    # Cut short, two people's ids could become one; and PostgreSQL stores no NUL.
-    if study is None or len(platform_id) > LONGEST_PLATFORM_ID or "\0" in platform_id:
+    if study is None:
         return _unknown_link(request)
     languages.speak(request, study)
-    known = selectors.resumable_session(study, platform_id) or _remembered(request, study, platform_id)
-    if known:
-        return redirect("session", known.token)
+    now = timezone.now()
+    recruiting = recruited.of_study(study)
+    try:
+        visit = adapter(recruiting.platform).read(request.GET, recruiting)
+        door = recruitment.come_to_the_door(study, visit, remembered=_remembered(request, study), now=now)
+    except NotAdmitted as problem:
+        return _not_admitted(request, study, problem.code)
+    except AnnotationError as error:
+        return _stopped(request, error, study)
+    if door.session:
+        return _at_home(door.session)
     consent = selectors.current_consent(study)
     if consent is None:
         raise Http404
     form = ConsentForm(request.POST if request.method == "POST" else None, initial={"version": consent.version})
+    came = visit.platform != Platform.OPEN
     if study.status != StudyStatus.LIVE or not selectors.has_free_place(study):
         code = "study_not_live" if study.status != StudyStatus.LIVE else "study_full"
-        return _stopped(request, AnnotationError(code, code), study)
+        return _stopped(request, AnnotationError(code, code), study, came=came)
     if request.method == "POST" and form.is_valid():
         try:
-            session = sessions.begin_session(
+            session = recruitment.admit(
                 study=study,
+                visit=visit,
+                heard=door.heard,
                 consent_version=form.cleaned_data["version"],
-                platform_id=platform_id,
-                now=timezone.now(),
+                now=now,
                 rng=np.random.default_rng(),
             )
         except AnnotationError as error:
             if error.code != "consent_missing":
-                return _stopped(request, error, study)
+                return _stopped(request, error, study, came=came)
             form = ConsentForm({"version": consent.version})
             form.errors["agree"] = form.error_class([error.message])
         else:
-            response = redirect("session", session.token)
-            _remember(response, session)
-            return response
+            return _at_home(session)
     return _page(
         request,
         "consent",
@@ -164,9 +236,73 @@ def study_page(request: HttpRequest, slug: str) -> HttpResponse:
             "form": form,
             "time_estimate": study.time_estimate,
             "pay_note": study.pay_note,
+            "pay": _pay(study),
+            "no_thanks": _no_thanks(request, study, visit),
         },
         422 if form.is_bound else 200,
     )
+
+
+def _at_home(session: Session) -> HttpResponse:
+    """To where the session stands, in a browser that is known from now on."""
+    response = redirect("session", session.token)
+    _remember(response, session)
+    return response
+
+
+def _not_admitted(request: HttpRequest, study: Study, code: str) -> HttpResponse:
+    if code == "preview" and request.user.has_perm("annotations.view_study"):
+        return redirect("admin:annotations_study_preview", study.pk, "consent")
+    recruiting = recruited.of_study(study)
+    if recruiting.platform == Platform.OPEN and code == "malformed":
+        return _unknown_link(request)
+    title, text = NOT_ADMITTED[code]
+    if recruiting.platform == Platform.INVITATION and code in ("missing", "malformed"):
+        title, text = STOPS["invitation_unknown"]
+    platform = recruiting.get_platform_display()
+    shown = str(title).format(platform=platform), str(text).format(platform=platform)
+    return _message(request, *shown, 200 if code == "preview" else 400, study=study)
+
+
+def _no_thanks(request: HttpRequest, study: Study, visit: Visit) -> str:
+    """The way out for whoever does not agree, where the platform wants to hear of it."""
+    if not recruited.departure(study, Outcome.NO_CONSENT).code and visit.platform != Platform.PROLIFIC:
+        return ""
+    return f"{reverse('no-thanks', args=[study.slug])}?{request.GET.urlencode()}"
+
+
+@never_cache
+@require_safe
+def no_thanks(request: HttpRequest, slug: str) -> HttpResponse:
+    """What those see who do not agree: nothing was stored of them, and how to tell the platform."""
+    study = Study.objects.exclude(status=StudyStatus.DRAFT).filter(slug=slug).first()
+    if study is None:
+        return _unknown_link(request)
+    languages.speak(request, study)
+    recruiting = recruited.of_study(study)
+    try:
+        adapter(recruiting.platform).read(request.GET, recruiting)
+    except NotAdmitted as problem:
+        return _not_admitted(request, study, problem.code)
+    text = _("Thank you for looking. Nothing of yours was stored, and saying no has no consequences for you.")
+    departure = recruited.departure(study, Outcome.NO_CONSENT)
+    if recruiting.platform == Platform.PROLIFIC and not departure.code:
+        text += " " + _("Please return your submission on Prolific, so that somebody else can take the place.")
+    return _message(request, _("You chose not to take part"), text, 200, study=study, departure=departure)
+
+
+def _pay(study: Study) -> dict[str, str] | None:
+    """What is promised, for the pages before the work; None where nothing is."""
+    recruiting = recruited.of_study(study)
+    if not (recruiting.base_minor or recruiting.bonus_most_minor):
+        return None
+    return {
+        "base": recruited.money(recruiting.base_minor, recruiting.currency) if recruiting.base_minor else "",
+        "bonus": recruited.money(recruiting.bonus_most_minor, recruiting.currency)
+        if recruiting.bonus_most_minor
+        else "",
+        "rule": recruiting.bonus_rule,
+    }
 
 
 def _consent_title(consent: Consent) -> str:
@@ -190,16 +326,14 @@ def _remember(response: HttpResponseBase, session: Session) -> None:
     )
 
 
-def _remembered(request: HttpRequest, study: Study, platform_id: str) -> Session | None:
-    """The session of this browser, unless the link names another person."""
+def _remembered(request: HttpRequest, study: Study) -> Session | None:
+    """The session of this browser."""
     try:
         token = request.get_signed_cookie(_cookie(study), default="")
     except signing.BadSignature:
         return None
     session = selectors.session_by_token(token) if token else None
-    if session is None or session.study_id != study.pk:
-        return None
-    return session if not platform_id or session.participant.platform_id == platform_id else None
+    return session if session is not None and session.study_id == study.pk else None
 
 
 SessionView = Callable[[HttpRequest, Session], HttpResponse]
@@ -260,9 +394,11 @@ def session_page(request: HttpRequest, session: Session) -> HttpResponse:
         case SessionStatus.QUESTIONNAIRE:
             return _questionnaire(request, session, QuestionnaireForm(session.study.questionnaire))
         case SessionStatus.SCREENED_OUT:
-            return _page(request, "screened_out", _context(request, session, code=session.study.screenout_code))
+            departure = recruited.departure(session.study, Outcome.SCREENED_OUT)
+            return _page(request, "screened_out", _context(request, session, departure=departure, code=departure.code))
         case SessionStatus.WITHDRAWN:
-            return _page(request, "withdrawn", {"study": session.study, "session": session})
+            departure = recruited.departure(session.study, recruited.outcome_of(session))
+            return _page(request, "withdrawn", {"study": session.study, "session": session, "departure": departure})
         case _:
             return _done(request, session)
 
@@ -292,6 +428,7 @@ def _instructions(request: HttpRequest, session: Session) -> HttpResponse:
         trial_count=selectors.trials_in_session(study) // len(Framing(study.framing).asked),
         questions=len(Framing(study.framing).asked),
         practice_count=len(study.practice),
+        pay=_pay(study),
         form_action=reverse("leave-instructions", args=[session.token]),
     )
     return _page(request, "instructions", context)
@@ -313,28 +450,42 @@ def _trial(request: HttpRequest, session: Session) -> HttpResponse:
             return _practised(request, session)
         return redirect("session", session.token)  # the last answer came in while this page was being made
     context = _context(request, session)
+    context |= _trial_context(
+        study,
+        names,
+        session.category_order,
+        waiting,
+        api="/api/trials/{trial}/responses/{response}",
+        skip_api="/api/trials/{trial}/skip",
+        authorization=f"Session {session.token}",
+        next_url=reverse("session", args=[session.token]),
+        session=str(session.pk),
+        stage="practice" if practising else "trials",
+        answered=[
+            {**trial_json(trial, study), "response": _said(response)}
+            for trial, response in selectors.answered_trials(session)
+        ],
+        done=context["progress"]["done"],
+        total=context["progress"]["total"],
+        back=selectors.steps_back(session),
+        break_every=None if practising else study.break_every,
+    )
+    return _page(request, "trial", context)
+
+
+def _trial_context(
+    study: Study, names: list[str], order: list[int], waiting: list[dict[str, Any]], **data: Any
+) -> dict[str, Any]:
+    """What the trial screen shows: categories in this order, the trials that are waiting, and the study's rules."""
     rules = selectors.answer_rules(study, len(names))
-    categories = [{"index": index, "name": names[index]} for index in session.category_order]
+    categories = [{"index": index, "name": names[index]} for index in order]
     # As frontend/static/annotate/keys.js has them.
     letters = zip("QWERTYUIOP", "ASDFGHJKL;", strict=True) if len(names) <= 10 else repeat(())
-    context |= {
+    return {
         "categories": [{**category, "keys": keys} for category, keys in zip(categories, letters, strict=False)],
         "current": waiting[0],
         "trial_data": {
-            "api": "/api/trials/{trial}/responses/{response}",
-            "skip_api": "/api/trials/{trial}/skip",
-            "authorization": f"Session {session.token}",
-            "next_url": reverse("session", args=[session.token]),
-            "session": str(session.pk),
-            "stage": "practice" if practising else "trials",
             "trials": waiting,
-            "answered": [
-                {**trial_json(trial, study), "response": _said(response)}
-                for trial, response in selectors.answered_trials(session)
-            ],
-            "done": context["progress"]["done"],
-            "total": context["progress"]["total"],
-            "back": selectors.steps_back(session),
             "categories": categories,
             "rules": {
                 "most_named": rules.most_named,
@@ -343,11 +494,10 @@ def _trial(request: HttpRequest, session: Session) -> HttpResponse:
             },
             "input": study.input_mode,
             "impossible_shortcut": study.ask_impossible and study.impossible_shortcut,
-            "break_every": None if practising else study.break_every,
             "seconds_floor": Thresholds().fastest_ms / 1000,
+            **data,
         },
     }
-    return _page(request, "trial", context)
 
 
 def _said(response: Response) -> dict[str, Any]:
@@ -430,14 +580,14 @@ def questionnaire(request: HttpRequest, session: Session) -> HttpResponse:
 
 
 def _done(request: HttpRequest, session: Session) -> HttpResponse:
-    study = session.study
     # Whoever comes back later, say to withdraw, is not sent away again.
     fresh = session.completed_at is not None and timezone.now() - session.completed_at < RETURN_BY_ITSELF
+    departure = recruited.departure(session.study, recruited.outcome_of(session), session.participant.platform_id)
     context = _context(
         request,
         session,
-        completion_code=study.completion_code,
-        return_url="" if return_url_problem(study.return_url) else study.return_url,
+        completion_code=departure.code,
+        return_url=departure.url,
         return_by_itself=fresh,
     )
     return _page(request, "done", context)
@@ -471,7 +621,49 @@ def withdraw(request: HttpRequest, token: str) -> HttpResponse:
     return _page(request, "withdraw", context, 422 if form.is_bound else 200)
 
 
-PREVIEWS = ("consent", "instructions", "comprehension", "questionnaire", "done", "screened_out")
+PREVIEWS = ("consent", "instructions", "comprehension", "trial", "questionnaire", "done", "screened_out")
+PREVIEW_IMAGES = 4
+
+
+def preview_trials(request: HttpRequest, study: Study, api: str, following: str) -> HttpResponse:
+    """The trial screen on some of the study's images, working as it does for annotators. What it sends to `api` (with
+    {trial} and {response} to be filled in) is to be answered and forgotten."""
+    languages.speak(request, study)
+    names = selectors.category_names(study)
+    rng = np.random.default_rng()
+    asked = Framing(study.framing).asked
+    trials = [
+        Trial(image=image, position=number, framing=framing)
+        for number, (image, framing) in enumerate(
+            ((image, framing) for image in selectors.some_images(study, PREVIEW_IMAGES) for framing in asked), 1
+        )
+    ]
+    if not trials:
+        return _message(request, _("Images"), _("The study has no images yet."), 200, study=study, preview=True)
+    context = {
+        "study": study,
+        "preview": True,
+        "progress": {"done": 0, "total": len(trials), "percent": 0},
+        **_trial_context(
+            study,
+            names,
+            draw_category_order(len(names), rng, shuffle=study.shuffle_categories),
+            [trial_json(trial, study) for trial in trials],
+            api=api,
+            skip_api=api.replace("{response}", str(uuid.uuid4())),
+            authorization="Preview",
+            next_url=following,
+            # Each preview by itself: nothing waits in the browser from the one before.
+            session=str(uuid.uuid4()),
+            stage="trials",
+            answered=[],
+            done=0,
+            total=len(trials),
+            back=selectors.MOST_STEPS_BACK,
+            break_every=study.break_every,
+        ),
+    }
+    return _page(request, "trial", context)
 
 
 def preview(request: HttpRequest, study: Study, step: str, following: str) -> HttpResponse:
@@ -495,19 +687,21 @@ def preview(request: HttpRequest, study: Study, step: str, following: str) -> Ht
             "form": ConsentForm(initial={"version": consent.version if consent else 0}),
             "time_estimate": study.time_estimate,
             "pay_note": study.pay_note,
+            "pay": _pay(study),
         },
         "instructions": lambda: {
             "trial_count": selectors.trials_in_session(study) // asked,
             "questions": asked,
             "practice_count": len(study.practice),
+            "pay": _pay(study),
         },
         "comprehension": lambda: {"form": ComprehensionForm(study.comprehension, initial={"_attempt": 0})},
         "questionnaire": lambda: {"form": QuestionnaireForm(study.questionnaire)},
         "done": lambda: {
-            "completion_code": study.completion_code,
-            "return_url": "" if return_url_problem(study.return_url) else study.return_url,
+            "completion_code": recruited.departure(study, Outcome.COMPLETED).code,
+            "return_url": recruited.departure(study, Outcome.COMPLETED).url,
         },
-        "screened_out": lambda: {"code": study.screenout_code},
+        "screened_out": lambda: {"code": recruited.departure(study, Outcome.SCREENED_OUT).code},
     }
     context = {
         "study": study,

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from django.urls import path, re_path
 
-from annotations import api, pages
+from annotations import api, pages, webhooks
 
 urlpatterns = [
     path("", pages.front_page, name="front"),
     path("study/<slug:slug>/", pages.study_page, name="study"),
+    path("study/<slug:slug>/no-thanks", pages.no_thanks, name="no-thanks"),
+    path("webhooks/prolific", webhooks.prolific, name="prolific-webhook"),
     path("session/<str:token>/", pages.session_page, name="session"),
     path("session/<str:token>/instructions", pages.leave_instructions, name="leave-instructions"),
     path("session/<str:token>/practice", pages.leave_practice, name="leave-practice"),
@@ -19,5 +21,6 @@ urlpatterns = [
         api.ResponseApi.as_view(),
         name="put-response",
     ),
+    path("api/studies/<slug:slug>/dashboard", api.DashboardApi.as_view(), name="dashboard-api"),
     path("api/trials/<uuid:trial_id>/skip", api.SkipApi.as_view(), name="skip-trial"),
 ]

@@ -10,5 +10,13 @@ class ElicitConfig(AppConfig):
     verbose_name = "Elicit"
 
     def ready(self) -> None:
-        """Make Elicit's Celery application the current one, so that `shared_task`s bind to it."""
+        """Make Elicit's Celery application the current one, so that `shared_task`s bind to it, and wire the roles, the
+        sign-in and the audit log."""
         import_module("elicit.celery")
+        from annotations import audit  # the models have to be there first
+        from elicit import audited, roles, signing_in
+
+        audit.connect()
+        audited.register()
+        roles.connect()
+        signing_in.connect()

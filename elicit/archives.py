@@ -1,7 +1,7 @@
-"""CIFAR-10 images out of the archives in which people have them; standard library and numpy.
+"""CIFAR-10 and CIFAR-100 images out of the archives in which people have them; standard library and numpy.
 
 Nothing is unpacked to the disk, and a pickle can ask for nothing but the array that the official files hold.
-Pillow is needed for folders of PNGs alone.
+Pillow is needed for folders of PNGs alone. Other images: :mod:`elicit.folders`.
 """
 
 from __future__ import annotations
@@ -48,26 +48,81 @@ CIFAR10_CATEGORIES = (
     "Ship",
     "Truck",
 )
-CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
-CIFAR10_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
-CIFAR10_FILE = "cifar-10-python.tar.gz"
+# The fine labels, in the order of the official files.
+_FINE = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
+caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant
+flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree
+motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate
+poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider
+squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
+wardrobe whale willow_tree wolf woman worm
+"""
+CIFAR100_CATEGORIES = tuple(name.replace("_", " ").capitalize() for name in _FINE.split())
 
 _SIDE = 32
 _PLANES = 3 * _SIDE * _SIDE
-_RECORD = 1 + _PLANES
-_MOST_RECORDS = 10_000
-_LARGEST_PICKLE = 2 * _MOST_RECORDS * _RECORD
+_MOST_AT_ONCE = 10_000
 _PIECE = 1 << 18
 _READ_TIMEOUT = 30.0
 
-# The files of the official layouts, in the order of the images.
-_FILES: Mapping[Split, tuple[str, ...]] = {
-    "test": ("test_batch",),
-    "train": tuple(f"data_batch_{number}" for number in range(1, 6)),
-}
-_MEMBER = re.compile(r"(?:.*/)?(test_batch|data_batch_[1-5])(\.bin)?")
+
+@dataclass(frozen=True, slots=True)
+class Cifar:
+    """One of the two sets: how its official files are called, what is in them and where they are fetched.
+
+    ``files``: those of each split, in the order of the images. ``sizes``: images of each split, as published.
+    ``labels``: the key of the labels in a python batch. ``label_bytes``: those before the pixels of a binary
+    record, of which the last is the label. ``most``: records of a file.
+    """
+
+    name: str
+    categories: tuple[str, ...]
+    files: Mapping[Split, tuple[str, ...]]
+    sizes: Mapping[Split, int]
+    labels: str
+    label_bytes: int
+    most: int
+    url: str
+    sha256: str
+
+    @property
+    def file(self) -> str:
+        return self.url.rpartition("/")[2]
+
+    @property
+    def record(self) -> int:
+        """Bytes of a binary record."""
+        return self.label_bytes + _PLANES
+
+
+CIFAR10 = Cifar(
+    name="CIFAR-10",
+    categories=CIFAR10_CATEGORIES,
+    files={"test": ("test_batch",), "train": tuple(f"data_batch_{number}" for number in range(1, 6))},
+    sizes={"test": 10_000, "train": 50_000},
+    labels="labels",
+    label_bytes=1,
+    most=10_000,
+    url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+    sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+)
+CIFAR100 = Cifar(
+    name="CIFAR-100",
+    categories=CIFAR100_CATEGORIES,
+    files={"test": ("test",), "train": ("train",)},
+    sizes={"test": 10_000, "train": 50_000},
+    labels="fine_labels",
+    label_bytes=2,  # the coarse label, then the fine one
+    most=50_000,
+    url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+    sha256="85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+)
+_BOTH = (CIFAR10, CIFAR100)
+
+_MEMBER = re.compile(r"(?:.*/)?(test_batch|data_batch_[1-5]|test|train)(\.bin)?")
 _PNG = re.compile(r"cifar10_(\d{1,6})_(\d{1,3})\.png")
-_FOLDERS = ("cifar-10-batches-py", "cifar-10-batches-bin")
+_FOLDERS = ("cifar-10-batches-py", "cifar-10-batches-bin", "cifar-100-python", "cifar-100-binary")
 
 _BROKEN = (tarfile.TarError, EOFError, OSError, zlib.error, LZMAError)
 
@@ -87,7 +142,7 @@ def pixel_sha256(pixels: Pixels) -> str:
 class ImageBatch:
     """Consecutive images of a split: image ``start + i`` has ``labels[i]`` and ``pixels[i]``.
 
-    ``labels``: (B,) int64 in 0..9. ``pixels``: (B, 32, 32, 3) uint8. B is at most 10,000.
+    ``labels``: (B,) int64 in 0..K-1. ``pixels``: (B, 32, 32, 3) uint8. B is at most 10,000.
     """
 
     start: int
@@ -95,19 +150,20 @@ class ImageBatch:
     pixels: Pixels
 
 
-class Cifar10Archive(ABC):
-    """The images of an archive or a folder; see :func:`open_cifar10`.
+class CifarArchive(ABC):
+    """The images of an archive or a folder; see :func:`open_cifar`.
 
-    ``origin``: where they come from, as a person would say it. ``splits``: those that are there.
-    ``is_sample``: whether they are the few that come with the installation.
+    ``cifar``: which of the two sets. ``origin``: where they come from, as a person would say it. ``splits``: those
+    that are there. ``is_sample``: whether they are the few that come with the installation.
     """
 
+    cifar: Cifar = CIFAR10
     origin: str
     splits: tuple[Split, ...]
     is_sample: bool = False
 
     def batches(self, split: Split) -> Iterator[ImageBatch]:
-        """The images of a split in rising order, one file of at most 10,000 in memory at a time.
+        """The images of a split in rising order, one file in memory at a time.
 
         Raises Refusal: ``split_missing`` at once; ``archive_unreadable`` or ``pickle_refused`` on the way.
         """
@@ -133,12 +189,22 @@ class Cifar10Archive(ABC):
         """The batches of a split that is there."""
 
 
-def open_cifar10(path: Path) -> Cifar10Archive:
-    """Open CIFAR-10 images, whatever their form.
+def open_cifar10(path: Path) -> CifarArchive:
+    """CIFAR-10 images, whatever their form; see :func:`open_cifar`. CIFAR-100 is refused as ``archive_unreadable``."""
+    archive = open_cifar(path)
+    if archive.cifar is not CIFAR10:
+        raise _unreadable(path.name, f"it holds {archive.cifar.name}, not CIFAR-10")
+    return archive
+
+
+def open_cifar(path: Path) -> CifarArchive:
+    """Open CIFAR-10 or CIFAR-100 images, whatever their form.
 
     - a ``.tar.gz`` of the official python or binary layout, with all splits or one;
     - either layout unpacked: the folder of the batches or the one above it;
-    - a folder of PNGs called ``cifar10_<index>_<label>.png``, all of them test images.
+    - a folder of PNGs called ``cifar10_<index>_<label>.png``, all of them CIFAR-10 test images.
+
+    CIFAR-100's labels are the fine ones.
 
     Raises Refusal: ``archive_not_found`` (no such path) or ``archive_unreadable`` (broken, cut short, or
     something else altogether).
@@ -159,8 +225,8 @@ def _unreadable(name: str, why: str) -> Refusal:
 # The official layouts, packed or unpacked
 
 
-class _Official(Cifar10Archive):
-    """Files called test_batch and data_batch_1 to 5, pickled or, with .bin, as plain records."""
+class _Official(CifarArchive):
+    """The official files, pickled or, with .bin, as plain records."""
 
     def __init__(
         self, name: str, files: Mapping[str, str], opened: Callable[[], AbstractContextManager[_Opener]]
@@ -169,25 +235,27 @@ class _Official(Cifar10Archive):
         binary = any(file.endswith(".bin") for file in files)
         self._suffix = ".bin" if binary else ""
         self._name, self._files, self._opened = name, files, opened
-        self.origin = f"{name} (official {'binary' if binary else 'python'} layout)"
         present = {file.removesuffix(".bin") for file in files}
-        for split, wanted in _FILES.items():
+        self.cifar = next(cifar for cifar in _BOTH if present & {*cifar.files["test"], *cifar.files["train"]})
+        layout = "binary" if binary else "python"
+        self.origin = f"{name} (official {layout} layout)"
+        for split, wanted in self.cifar.files.items():
             # With a batch gone, every later image would pass for another one.
             missing = [file for file in wanted if file not in present]
             if missing and len(missing) < len(wanted):
                 raise _unreadable(name, f"{missing[0]}{self._suffix} is missing from its {split} images")
-        self.splits = tuple(split for split, wanted in _FILES.items() if wanted[0] in present)
+        self.splits = tuple(split for split, wanted in self.cifar.files.items() if wanted[0] in present)
 
     def _batches(self, split: Split) -> Iterator[ImageBatch]:
         decode = _decode_binary if self._suffix else _decode_pickle
         start = 0
         with _told(self._name), self._opened() as open_file:
-            for wanted in _FILES[split]:
+            for wanted in self.cifar.files[split]:
                 file = wanted + self._suffix
                 with open_file(self._files[file]) as stream:
-                    labels, planes = decode(stream, f"{self._name}: {file}")
-                yield ImageBatch(start, labels, _as_pixels(planes))
-                start += len(labels)
+                    for labels, planes in decode(stream, f"{self._name}: {file}", self.cifar):
+                        yield ImageBatch(start, labels, _as_pixels(planes))
+                        start += len(labels)
 
 
 _Opener: TypeAlias = Callable[[str], IO[bytes]]
@@ -212,7 +280,7 @@ def _one_layout(files: Mapping[str, str]) -> dict[str, str]:
     return binary or dict(files)
 
 
-def _open_tar(path: Path) -> Cifar10Archive:
+def _open_tar(path: Path) -> CifarArchive:
     files: dict[str, str] = {}
     members: dict[str, tarfile.TarInfo] = {}
     try:
@@ -228,7 +296,7 @@ def _open_tar(path: Path) -> Cifar10Archive:
     except _BROKEN as error:
         raise _unreadable(path.name, f"it is no .tar.gz, or damaged or cut short ({_one_line(error)})") from None
     if not files:
-        raise _unreadable(path.name, "it holds no CIFAR-10 batches")
+        raise _unreadable(path.name, "it holds no CIFAR-10 batches and none of CIFAR-100")
 
     @contextmanager
     def opened() -> Iterator[_Opener]:
@@ -245,7 +313,7 @@ def _open_tar(path: Path) -> Cifar10Archive:
     return _Official(path.name, _one_layout(files), opened)
 
 
-def _open_folder(path: Path) -> Cifar10Archive:
+def _open_folder(path: Path) -> CifarArchive:
     for folder in (path, *(path / name for name in _FOLDERS)):
         names = [match[0] for match in map(_MEMBER.fullmatch, _listing(folder)) if match]
         files = {name: str(folder / name) for name in names}
@@ -263,43 +331,51 @@ def _listing(folder: Path) -> list[str]:
         return sorted(entry.name for entry in folder.iterdir() if entry.is_file())
 
 
-def _decode_binary(stream: IO[bytes], name: str) -> tuple[NDArray[np.int64], Pixels]:
-    """Labels (B,) and colour planes (B, 3072): one label byte and 3,072 pixel bytes per record."""
-    # A byte more than there may be: what is too long then has a rest.
-    raw = stream.read(_MOST_RECORDS * _RECORD + 1)
-    records, rest = divmod(len(raw), _RECORD)
-    if rest or not records:
-        raise _unreadable(name, f"its length is not that of 1 to {_MOST_RECORDS:,} records of {_RECORD:,} bytes")
-    table = np.frombuffer(raw, dtype=np.uint8).reshape(records, _RECORD)
-    return _as_labels(table[:, 0], name), table[:, 1:]
+_Decoded: TypeAlias = Iterator[tuple[NDArray[np.int64], Pixels]]
 
 
-def _decode_pickle(stream: IO[bytes], name: str) -> tuple[NDArray[np.int64], Pixels]:
-    """Labels (B,) and colour planes (B, 3072) of an official python batch."""
-    raw = stream.read(_LARGEST_PICKLE + 1)
-    if len(raw) > _LARGEST_PICKLE:
+def _decode_binary(stream: IO[bytes], name: str, cifar: Cifar) -> _Decoded:
+    """Labels (B,) and colour planes (B, 3072), at most 10,000 at a time, of records of label and pixel bytes."""
+    done = 0
+    while raw := stream.read(_MOST_AT_ONCE * cifar.record):
+        records, rest = divmod(len(raw), cifar.record)
+        done += records
+        if rest or done > cifar.most:
+            break
+        table = np.frombuffer(raw, dtype=np.uint8).reshape(records, cifar.record)
+        labels = table[:, cifar.label_bytes - 1].astype(np.int64)
+        if labels.max() >= len(cifar.categories):
+            raise _unreadable(name, f"it has a label outside 0..{len(cifar.categories) - 1}: {labels.max()}")
+        yield labels, table[:, cifar.label_bytes :]
+    if raw or not done:
+        why = f"its length is not that of 1 to {cifar.most:,} records of {cifar.record:,} bytes"
+        raise _unreadable(name, why)
+
+
+def _decode_pickle(stream: IO[bytes], name: str, cifar: Cifar) -> _Decoded:
+    """Labels (B,) and colour planes (B, 3072), at most 10,000 at a time, of an official python batch."""
+    largest = 2 * cifar.most * cifar.record
+    raw = stream.read(largest + 1)
+    if len(raw) > largest:
         raise _unreadable(name, "it is too long for a batch")
     batch = _unpickle(raw, name)
+    del raw
     if not isinstance(batch, dict):
-        raise _unreadable(name, "it is no CIFAR-10 batch")
+        raise _unreadable(name, f"it is no {cifar.name} batch")
     # Python 2 wrote the keys as bytes; copies made by Python 3 may have text.
-    data, labels = (batch.get(key.encode(), batch.get(key)) for key in ("data", "labels"))
+    data, labels = (batch.get(key.encode(), batch.get(key)) for key in ("data", cifar.labels))
     planes = data.values if isinstance(data, _Array) else None
     if planes is None or planes.ndim != 2 or planes.shape[1] != _PLANES:
         raise _unreadable(name, f"its data are no rows of {_PLANES:,} bytes")
     if not isinstance(labels, list) or not all(type(label) is int for label in labels):
         raise _unreadable(name, "its labels are no list of integers")
-    if not 1 <= len(planes) <= _MOST_RECORDS or len(labels) != len(planes):
+    if not 1 <= len(planes) <= cifar.most or len(labels) != len(planes):
         raise _unreadable(name, f"it has {len(planes):,} images and {len(labels):,} labels")
-    if not all(0 <= label <= 9 for label in labels):
-        raise _unreadable(name, "it has a label outside 0..9")
-    return np.array(labels, dtype=np.int64), planes
-
-
-def _as_labels(values: NDArray[np.uint8], name: str) -> NDArray[np.int64]:
-    if values.max() > 9:
-        raise _unreadable(name, f"it has a label outside 0..9: {values.max()}")
-    return values.astype(np.int64)
+    if not all(0 <= label < len(cifar.categories) for label in labels):
+        raise _unreadable(name, f"it has a label outside 0..{len(cifar.categories) - 1}")
+    for start in range(0, len(planes), _MOST_AT_ONCE):
+        part = slice(start, start + _MOST_AT_ONCE)
+        yield np.array(labels[part], dtype=np.int64), planes[part]
 
 
 def _as_pixels(planes: Pixels) -> Pixels:
@@ -392,7 +468,7 @@ class _Unpickler(pickle.Unpickler):
         except KeyError:
             raise Refusal(
                 "pickle_refused",
-                f"The file was refused unread: it asks for {module}.{name}, which no CIFAR-10 batch needs.",
+                f"The file was refused unread: it asks for {module}.{name}, which no CIFAR batch needs.",
             ) from None
 
 
@@ -414,14 +490,14 @@ def _unpickle(raw: bytes, name: str) -> object:
         TypeError,
         ValueError,
     ) as error:
-        raise _unreadable(name, f"it is no CIFAR-10 batch ({_one_line(error)})") from None
+        raise _unreadable(name, f"it is no CIFAR batch ({_one_line(error)})") from None
     return value
 
 
 # Folders of PNGs
 
 
-class _PngFolder(Cifar10Archive):
+class _PngFolder(CifarArchive):
     """Test images as single files that carry index and label in their names."""
 
     def __init__(self, path: Path) -> None:
@@ -443,7 +519,7 @@ class _PngFolder(Cifar10Archive):
     def _batches(self, split: Split) -> Iterator[ImageBatch]:
         run: list[int] = []
         for index in sorted(self._images):
-            if run and (index != run[-1] + 1 or len(run) == _MOST_RECORDS):
+            if run and (index != run[-1] + 1 or len(run) == _MOST_AT_ONCE):
                 yield self._batch(run)
                 run = []
             run.append(index)
@@ -481,13 +557,12 @@ def sample_folder() -> Path | None:
 # The official download
 
 
-def download_cifar10(
+def download_cifar(
     target: Path,
+    cifar: Cifar = CIFAR10,
     *,
     progress: Progress | None = None,
     connect_timeout: float = 4.5,
-    url: str = CIFAR10_URL,
-    sha256: str = CIFAR10_SHA256,
 ) -> Path:
     """Fetch the official archive to ``target`` and return that.
 
@@ -495,16 +570,17 @@ def download_cifar10(
     removed otherwise. ``connect_timeout``: seconds until the answer begins, looking the name up included.
     Raises Refusal ``download_failed`` or ``checksum_mismatch``; whatever ``progress`` raises.
     """
+    url = cifar.url
     part = target.with_name(target.name + ".part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             with _connect(url, connect_timeout) as answer:
                 found = _store(answer, part, progress)
-            if found != sha256:
+            if found != cifar.sha256:
                 raise Refusal(
                     "checksum_mismatch",
-                    f"The download from {url} is not the file expected: its sha256 is {found}, not {sha256}.",
+                    f"The download from {url} is not the file expected: its sha256 is {found}, not {cifar.sha256}.",
                 )
             part.replace(target)
         finally:
@@ -567,31 +643,36 @@ def _store(answer: http.client.HTTPResponse, part: Path, progress: Progress | No
     return digest.hexdigest()
 
 
-def find_images(choice: str | None, folder: Path, *, progress: Progress | None = None) -> tuple[Cifar10Archive, str]:
+def find_images(
+    choice: str | None, folder: Path, *, cifar: Cifar | None = None, progress: Progress | None = None
+) -> tuple[CifarArchive, str]:
     """The images that ``choice`` asks for, and a sentence on where they come from.
 
-    ``choice``: a path; ``download``, which fetches the official archive and keeps it in ``folder``;
-    ``sample``, the images of the package foolbox; or None, which takes the download, from ``folder`` if it is
-    kept there, and without a network the sample.
+    ``choice``: a path; ``download`` or ``cifar100``, which fetch the official archive of CIFAR-10 or CIFAR-100 and
+    keep it in ``folder``; ``sample``, the images of the package foolbox; or None, which takes CIFAR-10's download,
+    from ``folder`` if it is kept there, and without a network the sample. ``cifar``: which of the two a path has to
+    hold, None for either.
 
-    Raises Refusal: as ``open_cifar10`` and ``download_cifar10`` do; ``sample_missing`` without foolbox;
+    Raises Refusal: as ``open_cifar`` and ``download_cifar`` do; ``sample_missing`` without foolbox;
     ``images_missing`` where None finds nothing at all.
     """
     if choice == "sample":
         return _sample()
-    if choice is not None and choice != "download":
-        archive = open_cifar10(Path(choice).expanduser())
+    if choice not in (None, "download", "cifar100"):
+        path = Path(choice).expanduser()
+        archive = open_cifar10(path) if cifar is CIFAR10 else open_cifar(path)
         return archive, f"Images from {archive.origin}."
 
-    kept = folder / CIFAR10_FILE
+    official = CIFAR100 if choice == "cifar100" else CIFAR10
+    kept = folder / official.file
     if kept.is_file():
-        archive = open_cifar10(kept)
+        archive = open_cifar(kept)
         return archive, f"Images from the kept download {archive.origin}."
     try:
-        archive = open_cifar10(download_cifar10(kept, progress=progress))
+        archive = open_cifar(download_cifar(kept, official, progress=progress))
         return archive, f"Images downloaded: {archive.origin}."
     except Refusal as refusal:
-        if choice == "download":
+        if choice is not None:
             raise
         no_download = refusal
     try:
@@ -601,7 +682,7 @@ def find_images(choice: str | None, folder: Path, *, progress: Progress | None =
     return archive, f"{no_download.message} {note}"
 
 
-def _sample() -> tuple[Cifar10Archive, str]:
+def _sample() -> tuple[CifarArchive, str]:
     folder = sample_folder()
     if folder is None:
         raise Refusal("sample_missing", "The sample images come with the package foolbox: install that first.")

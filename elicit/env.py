@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
+import re
 import secrets
 import time
 from pathlib import Path
@@ -49,6 +51,17 @@ def number(name: str, default: float) -> float:
     return found
 
 
+def amounts(name: str, default: str) -> dict[str, int]:
+    """Sums of money in minor units by currency, out of words such as `GBP:6,USD:8.50`."""
+    found = {}
+    for word in words(name, default):
+        currency, _, amount = word.partition(":")
+        if not re.fullmatch(r"[A-Z]{3}", currency) or not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,2})?", amount):
+            raise ImproperlyConfigured(f"{name} has {word!r}: write a currency and an amount, as in GBP:6.")
+        found[currency] = round(float(amount) * 100)
+    return found
+
+
 def words(name: str, default: str = "") -> list[str]:
     """A comma-separated list."""
     return [word.strip() for word in os.environ.get(name, default).split(",") if word.strip()]
@@ -59,9 +72,27 @@ def secret_key(folder: Path) -> str:
 
     There is no default key: two installations never share one.
     """
-    if key := text("ELICIT_SECRET_KEY"):
-        return key
-    path = folder / "secret-key"
+    return text("ELICIT_SECRET_KEY") or _drawn(folder / "secret-key")
+
+
+SHORTEST_FIELD_KEY = 32
+
+
+def field_keys(folder: Path) -> list[str]:
+    """`ELICIT_FIELD_KEYS`, what platform ids are encrypted with: long random words, separated by commas.
+
+    The first one encrypts, all of them decrypt. Without any, one is drawn and kept as `secret_key`'s is.
+    """
+    keys = [key.strip() for key in text("ELICIT_FIELD_KEYS").split(",") if key.strip()]
+    if any(len(key) < SHORTEST_FIELD_KEY for key in keys):
+        raise ImproperlyConfigured(
+            f"ELICIT_FIELD_KEYS: each key has {SHORTEST_FIELD_KEY} characters or more: `openssl rand -hex 32` does."
+        )
+    return keys or [_drawn(folder / "field-keys")]
+
+
+def _drawn(path: Path) -> str:
+    """The secret in this file, drawn now if there is none."""
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     except FileExistsError:
@@ -75,6 +106,32 @@ def secret_key(folder: Path) -> str:
         key = secrets.token_urlsafe(50)
         file.write(key)
     return key
+
+
+def image_storage(folder: Path) -> dict[str, Any]:
+    """Django's settings for where images lie: the bucket `ELICIT_IMAGES_S3_BUCKET`, or `folder` without one.
+
+    The keys to the bucket come from where boto3 looks for them, first `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`.
+    """
+    # Files are named by their content, so writing one again may replace it.
+    if not (bucket := text("ELICIT_IMAGES_S3_BUCKET")):
+        here = {"location": folder, "allow_overwrite": True}
+        return {"BACKEND": "annotations.image_files.ImageFiles", "OPTIONS": here}
+    if importlib.util.find_spec("storages") is None:
+        raise ImproperlyConfigured("ELICIT_IMAGES_S3_BUCKET needs the package django-storages[s3]: `make s3`.")
+    endpoint = text("ELICIT_IMAGES_S3_ENDPOINT")
+    return {
+        "BACKEND": "storages.backends.s3.S3Storage",
+        "OPTIONS": {
+            "bucket_name": bucket,
+            "endpoint_url": endpoint or None,
+            "region_name": text("ELICIT_IMAGES_S3_REGION") or None,
+            "location": text("ELICIT_IMAGES_S3_PREFIX").strip("/"),
+            # What runs elsewhere than at Amazon has seldom a host name for each bucket.
+            "addressing_style": "path" if endpoint else None,
+            "file_overwrite": True,
+        },
+    }
 
 
 SQLITE_OPTIONS = {

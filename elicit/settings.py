@@ -31,6 +31,8 @@ LEAST_FREE_MB = int(env.number("ELICIT_LEAST_FREE_MB", 300))
 
 DEBUG = env.flag("ELICIT_DEBUG")
 SECRET_KEY = env.secret_key(VAR)
+# What platform ids are encrypted with, see annotations/sealing.py.
+FIELD_KEYS = env.field_keys(VAR)
 PUBLIC_URL = env.text("ELICIT_PUBLIC_URL").rstrip("/")
 _public = urlsplit(PUBLIC_URL)
 ALLOWED_HOSTS = [*env.words("ELICIT_ALLOWED_HOSTS", _public.hostname or ""), "localhost", "127.0.0.1", "[::1]"]
@@ -46,11 +48,16 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
+    "django.contrib.humanize",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
     "rest_framework",
     "drf_spectacular",
     "knox",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
+    "django_otp.plugins.otp_static",
+    "auditlog",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
@@ -61,6 +68,8 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
+    "elicit.signing_in.TwoFactor",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -103,6 +112,13 @@ AUTH_PASSWORD_VALIDATORS = [
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
 
+# Whoever signs in has to give a code of their authenticator app: by itself wherever the site has a public address.
+REQUIRE_TWO_FACTOR = env.flag("ELICIT_REQUIRE_TWO_FACTOR", default=bool(PUBLIC_URL))
+OTP_TOTP_ISSUER = "Elicit"
+DEFAULT_EXCEPTION_REPORTER = "elicit.failing.Reporter"
+# The audit log knows people by name, not by network address.
+AUDITLOG_DISABLE_REMOTE_ADDR = True
+
 # --- Files
 
 
@@ -125,12 +141,13 @@ DOWNLOADS = VAR / "downloads"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "elicit.static_files.JoinedStaticFilesStorage"},
-    # Files are named by their content, so writing one again may replace it.
-    "images": {
-        "BACKEND": "django.core.files.storage.FileSystemStorage",
-        "OPTIONS": {"location": VAR / "images", "allow_overwrite": True},
-    },
+    "images": env.image_storage(VAR / "images"),
 }
+# What an import of images takes; docs/how-to/datasets.md says more.
+IMAGE_LARGEST_SIDE = int(env.number("ELICIT_IMAGES_LARGEST_SIDE", 1024))
+IMAGE_MOST_PIXELS = int(1e6 * env.number("ELICIT_IMAGES_MOST_MEGAPIXELS", 50))
+IMAGE_MOST_FILES = int(env.number("ELICIT_IMAGES_MOST_FILES", 200_000))
+IMAGE_MOST_TOTAL = int(1e6 * env.number("ELICIT_IMAGES_MOST_MB", 20_000))
 FILE_UPLOAD_MAX_MEMORY_SIZE = 1 << 20
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1 << 20
 
@@ -154,6 +171,12 @@ X_FRAME_OPTIONS = "DENY"
 
 # Where studies may send their annotators back to; `*.` stands for any subdomain.
 RETURN_HOSTS = env.words("ELICIT_RETURN_HOSTS", "app.prolific.com,connect.cloudresearch.com,*.sona-systems.com")
+
+# --- Prolific: token and secret come from the environment alone, as ELICIT_..., or a file that ELICIT_..._FILE names
+
+PROLIFIC_URL = env.text("ELICIT_PROLIFIC_URL", "https://api.prolific.com").rstrip("/")
+PROLIFIC_TOKEN = env.text("ELICIT_PROLIFIC_TOKEN")
+PROLIFIC_WEBHOOK_SECRET = env.text("ELICIT_PROLIFIC_WEBHOOK_SECRET")
 
 # --- API
 
@@ -219,16 +242,35 @@ JOB_LEASE_SECONDS = env.number("ELICIT_JOB_LEASE_SECONDS", 90)
 JOB_PATIENCE_SECONDS = env.number("ELICIT_JOB_PATIENCE_SECONDS", 10)
 JOB_SWEEP_SECONDS = env.number("ELICIT_JOB_SWEEP_SECONDS", 15)
 ABANDONED_SWEEP_SECONDS = env.number("ELICIT_ABANDONED_SWEEP_SECONDS", 60)
+# A live study's summary is worked out anew this often at most, where answers came.
+SUMMARY_SECONDS = env.number("ELICIT_SUMMARY_SECONDS", 30)
+# What an hour has to earn, by currency: a dashboard raises an alarm below it.
+LEAST_WAGE_MINOR = env.amounts("ELICIT_LEAST_WAGE", "GBP:6,USD:8")
 CELERY_BEAT_SCHEDULE = {
+    "sum up the studies that people answer": {
+        "task": "annotations.summarise_live_studies",
+        "schedule": SUMMARY_SECONDS,
+        "options": {"expires": SUMMARY_SECONDS},
+    },
     "ring for jobs whose message was lost": {
         "task": "jobs.sweep",
         "schedule": JOB_SWEEP_SECONDS,
         "options": {"expires": JOB_SWEEP_SECONDS},
     },
+    "erase what has been kept long enough": {
+        "task": "annotations.erase_what_is_due",
+        "schedule": 3600.0,
+        "options": {"expires": 3600.0},
+    },
     "give back the places of abandoned sessions": {
         "task": "annotations.give_back_places",
         "schedule": ABANDONED_SWEEP_SECONDS,
         "options": {"expires": ABANDONED_SWEEP_SECONDS},
+    },
+    "ask the recruiting platforms what was not heard": {
+        "task": "annotations.watch_platforms",
+        "schedule": 60.0,
+        "options": {"expires": 60.0},
     },
 }
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR / "beat-schedule")

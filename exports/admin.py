@@ -64,6 +64,10 @@ class ReleaseRequestForm(forms.ModelForm[Release]):
         help_text="Where the study asks both questions; elsewhere it makes no difference.",
     )
 
+    arm = forms.ChoiceField(
+        required=False, help_text="Where the study has arms: whose answers. Empty: those of all arms together."
+    )
+
     class Meta:
         model = Release
         fields = ("study",)
@@ -71,6 +75,8 @@ class ReleaseRequestForm(forms.ModelForm[Release]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["study"].queryset = annotated.releasable_studies()  # type: ignore[attr-defined]
+        arms = [(name, f"{name} ({', '.join(studies)})") for name, studies in annotated.arms_by_name().items()]
+        self.fields["arm"].choices = [("", "all arms"), *arms]  # type: ignore[attr-defined]
 
     @property
     def recipe(self) -> Recipe:
@@ -82,6 +88,7 @@ class ReleaseRequestForm(forms.ModelForm[Release]):
             include_repeats=data["include_repeats"],
             leave_out_inconsistent=data["leave_out_inconsistent"],
             framing=data["framing"],
+            arm=data["arm"],
         )
 
     def clean(self) -> dict[str, Any]:
@@ -131,6 +138,7 @@ class ReleaseAdmin(admin.ModelAdmin[Release]):
                 "include_repeats",
                 "leave_out_inconsistent",
                 "framing",
+                "arm",
             )
         return (
             "state",

@@ -125,11 +125,16 @@ def _write(release: Release, folder: Path, scratch: Path, told: _Reports) -> dic
                 until=until,
                 leave_out_inconsistent=leave_out,
                 framing=recipe.framing,
+                arm=recipe.arm,
                 told=lambda done, total: told("reading", done, total),
             ),
             recipe=recipe,
             facts=annotated.study_facts(
-                release.study_id, until=until, leave_out_inconsistent=leave_out, framing=recipe.framing
+                release.study_id,
+                until=until,
+                leave_out_inconsistent=leave_out,
+                framing=recipe.framing,
+                arm=recipe.arm,
             ),
             version=release.version,
             progress=told,

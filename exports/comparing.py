@@ -12,7 +12,8 @@ from django.urls import reverse
 from django.utils.http import urlencode
 from django.views.decorators.http import require_safe
 
-from exports import derived, figures, looking, selectors, shares
+from elicit import shares
+from exports import derived, figures, looking, selectors
 from exports.keys import find, key
 from exports.looking import SEE, researcher_page
 from exports.models import Release

@@ -7,7 +7,6 @@ that is withheld nothing is kept.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -50,7 +49,7 @@ def figure(release: Release, name: str) -> bytes:
     """The SVG of one of `figures.NAMES`; Refusal as `opened`."""
     # Whoever took the files away wants no picture of them either.
     categories = opened(release).categories
-    return _kept(f"{name}.svg", lambda: _draw(figures.BY_NAME[name](overview(release), categories)), release)
+    return _kept(f"{name}.svg", lambda: figures.BY_NAME[name](overview(release), categories).svg(), release)
 
 
 def difference(older: Release, newer: Release) -> dict[str, Any]:
@@ -66,18 +65,12 @@ def difference(older: Release, newer: Release) -> dict[str, Any]:
 def difference_figure(older: Release, newer: Release) -> bytes:
     """The SVG of `figures.moved`; Refusal as `difference`."""
     found = difference(older, newer)
-    return _kept(f"since-{older.digest}.svg", lambda: _draw(figures.moved(found)), newer, older)
+    return _kept(f"since-{older.digest}.svg", lambda: figures.moved(found).svg(), newer, older)
 
 
 def tag(*parts: str) -> str:
     """The ETag of what follows from releases with these digests."""
     return f'"{"-".join([*parts, str(VERSION)])}"'
-
-
-def _draw(wanted: figures.Figure) -> bytes:
-    # Its font cache; the home of a service's user need not exist.
-    os.environ.setdefault("MPLCONFIGDIR", str(settings.VAR / "matplotlib"))
-    return wanted.draw()
 
 
 def forget(release: Release) -> None:

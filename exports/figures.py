@@ -4,75 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from elicit import figures
+from elicit.figures import HISTOGRAM_SIZE, Figure, number, percent, plots
 from elicit.labels.overview import Overview
 
 # Categories that a heat map has room for.
 MOST_CATEGORIES = 30
-BINS = 20
 NAMES = ("entropy", "classes", "annotators")
 
-HISTOGRAM_SIZE = (460, 300)
 HEAT_MAP_SIZE = (480, 530)
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A plot with all that stands around it.
-
-    ``finding``: what it shows, in a sentence, for those who don't see it and those who do. ``head`` and ``rows``: the
-    same numbers as a table. ``draw``: makes the SVG, which takes matplotlib and a tenth of a second.
-    """
-
-    name: str
-    title: str
-    finding: str
-    note: str
-    size: tuple[int, int]
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    draw: Callable[[], bytes] = field(repr=False)
 
 
 def of_release(overview: Overview, categories: Sequence[str]) -> list[Figure]:
     """The plots that tell something about this release."""
-    figures = [entropy(overview, categories), classes(overview, categories)]
+    shown = [entropy(overview, categories), classes(overview, categories)]
     if len(np.unique(overview.annotators)) > 1:
-        figures.append(annotators(overview, categories))
-    return figures
+        shown.append(annotators(overview, categories))
+    return shown
 
 
 def entropy(overview: Overview, categories: Sequence[str]) -> Figure:
     """How settled the images are."""
-    most = math.log(len(categories))
-    images = len(overview.entropy)
-    # Rounding may leave a label that is all alike a hair above log K.
-    heights, edges = np.histogram(np.minimum(overview.entropy, most), BINS, (0.0, most))
-    low, median, high = np.quantile(overview.entropy, [0.1, 0.5, 0.9]).tolist()
-    return Figure(
-        name="entropy",
-        title="Entropy of the pooled labels",
-        finding=f"The median is {median:.2f} nats; eight in ten images lie between {low:.2f} and {high:.2f}.",
-        note=f"In nats: 0 is one certain class, {most:.2f} (log {len(categories)}) all classes alike.",
-        size=HISTOGRAM_SIZE,
-        head=("Nats", "Images", "Share"),
-        rows=[
-            (f"{edges[place]:.2f}–{edges[place + 1]:.2f}", number(height), percent(height / images))
-            for place, height in enumerate(heights.tolist())
-        ],
-        draw=lambda: _plots().histogram(
-            edges,
-            heights,
-            what="entropy of the pooled label (nats)",
-            of_what="images",
-            size=HISTOGRAM_SIZE,
-            mark=(median, f"median {median:.2f}"),
-        ),
-    )
+    return figures.entropy(figures.Entropies.of(overview.entropy, len(categories)), len(categories))
 
 
 def classes(overview: Overview, categories: Sequence[str]) -> Figure:
@@ -101,7 +58,7 @@ def classes(overview: Overview, categories: Sequence[str]) -> Figure:
             )
             for category, row in zip(chosen, shares.tolist(), strict=True)
         ],
-        draw=lambda: _plots().heat_map(
+        draw=lambda: plots().heat_map(
             shares,
             names,
             down="most likely class of the image",
@@ -126,7 +83,7 @@ def annotators(overview: Overview, categories: Sequence[str]) -> Figure:
             (number(value), number(height), percent(height / images))
             for value, height in zip(values.tolist(), heights.tolist(), strict=True)
         ],
-        draw=lambda: _plots().count_bars(
+        draw=lambda: plots().count_bars(
             values.tolist(), heights, what="annotators per image", of_what="images", size=HISTOGRAM_SIZE
         ),
     )
@@ -157,7 +114,7 @@ def moved(difference: Mapping[str, Any]) -> Figure:
                 for place, height in enumerate(heights)
             ),
         ],
-        draw=lambda: _plots().histogram(
+        draw=lambda: plots().histogram(
             edges,
             heights,
             what="total variation between the labels",
@@ -165,20 +122,3 @@ def moved(difference: Mapping[str, Any]) -> Figure:
             size=HISTOGRAM_SIZE,
         ),
     )
-
-
-def number(value: int) -> str:
-    """With thousands apart."""
-    return f"{value:,}"
-
-
-def percent(share: float) -> str:
-    """A share from 0 to 1 in words."""
-    return f"{share * 100:.1f}\N{NO-BREAK SPACE}%"
-
-
-def _plots() -> Any:
-    # Half a second that only those wait for who are the first to see a plot.
-    from elicit import plots
-
-    return plots

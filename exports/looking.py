@@ -17,11 +17,13 @@ from django.utils.http import parse_etags
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from elicit import shares
+from elicit.figures import DRAWING_POLICY, number
 from elicit.labels.errors import Refusal
 from elicit.labels.overview import Overview
 from elicit.labels.release_files import OpenRelease, ReleasedResponse
 from elicit.labels.simplex import entropy
-from exports import derived, figures, selectors, shares
+from exports import derived, figures, selectors
 from exports.models import Release
 
 SEE = permission_required("exports.view_release", raise_exception=True)
@@ -29,8 +31,6 @@ PER_PAGE = 24
 STATUS = {"release_not_found": 404, "image_not_in_release": 404, "release_withheld": 410}
 # The largest image number that a form takes: what fits a column of the arrays.
 LARGEST = 2**63 - 1
-# A drawing may be opened by itself, where the pages' policy would take its style sheet away.
-DRAWING_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 
 View = Callable[..., HttpResponseBase]
 
@@ -109,8 +109,8 @@ class Narrowing(forms.Form):
         self._seen = seen
         counts = seen.top_images.tolist()
         self.fields["top"].choices = [  # type: ignore[attr-defined]
-            ("", f"any ({figures.number(len(seen.top))})"),
-            *((index, f"{name} ({figures.number(counts[index])})") for index, name in enumerate(categories)),
+            ("", f"any ({number(len(seen.top))})"),
+            *((index, f"{name} ({number(counts[index])})") for index, name in enumerate(categories)),
         ]
 
     def clean_page(self) -> int:

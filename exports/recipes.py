@@ -24,6 +24,7 @@ def recipe(
     include_repeats: bool = False,
     leave_out_inconsistent: bool = False,
     framing: str = "",
+    arm: str = "",
 ) -> Recipe:
     """`recommended`, `published`, or the slug of a variety, which is pooled by mean; gamma and pool may be others.
 
@@ -37,4 +38,5 @@ def recipe(
         include_repeats=include_repeats,
         leave_out_inconsistent=leave_out_inconsistent,
         framing=framing,
+        arm=arm,
     )

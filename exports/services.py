@@ -18,10 +18,16 @@ from jobs import services as jobs
 
 
 def check_request(*, study_id: int, recipe: Recipe) -> None:
-    """Raise ExportError where a release could hold nothing: `study_unknown` for a draft, `nothing_to_release`."""
+    """Raise ExportError where a release could hold nothing: `study_unknown` for a draft, `arm_unknown`,
+    `nothing_to_release`."""
     if not annotated.releasable_studies().filter(pk=study_id).exists():
         raise ExportError("study_unknown", "A draft has nothing to release: launch the study first.")
-    facts = annotated.study_facts(study_id, until=timezone.now(), leave_out_inconsistent=recipe.leave_out_inconsistent)
+    if recipe.arm and recipe.arm not in (arms := annotated.study_arms(study_id)):
+        has = f"it has {', '.join(arms)}" if arms else "it has none"
+        raise ExportError("arm_unknown", f"The study has no arm {recipe.arm!r}: {has}.")
+    facts = annotated.study_facts(
+        study_id, until=timezone.now(), leave_out_inconsistent=recipe.leave_out_inconsistent, arm=recipe.arm
+    )
     if not facts["sessions"]:
         raise ExportError("nothing_to_release", "No session is completed yet that this recipe would keep.")
 
@@ -34,7 +40,7 @@ def request_release(*, study_id: int, recipe: Recipe, user: User | None) -> Rele
         ExportError: as `check_request`.
     """
     check_request(study_id=study_id, recipe=recipe)
-    recipe = replace(recipe, framing=annotated.framing_to_name(study_id, recipe.framing))
+    recipe = replace(recipe, framing=annotated.framing_to_name(study_id, recipe.framing, recipe.arm))
     return add_release(study_id=study_id, recipe=recipe, user=user)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db.models import Q
 from django.utils import timezone
 
 from annotations import selectors as annotated
@@ -32,13 +33,26 @@ def supersede_releases(*, session: Any, why: str, reason: Any, **_: object) -> N
     successors: dict[str, Release | None] = {}
     # Whoever asks for a release at this moment waits: it would be seen neither here nor there.
     annotated.releasable_studies().select_for_update(of=("self",)).filter(pk=session.study_id).first()
-    for release in Release.objects.select_for_update().filter(study_id=session.study_id, superseded_at__isnull=True):
+    # One that an exclusion has superseded already is still given out, and must not be after a withdrawal.
+    standing = (
+        Q(superseded_at__isnull=True) | Q(withheld=False) if why == "withdrawn" else Q(superseded_at__isnull=True)
+    )
+    for release in Release.objects.select_for_update().filter(standing, study_id=session.study_id):
         recipe = Recipe.from_dict(release.recipe)
         held = annotated.was_released(
-            session, until=release.requested_at, leave_out_inconsistent=recipe.leave_out_inconsistent
+            session,
+            until=release.requested_at,
+            leave_out_inconsistent=recipe.leave_out_inconsistent,
+            arm=recipe.arm,
         )
+        held = held or (why == "withdrawn" and _held_before_its_exclusion(release, session))
         # A build that no worker has begun will read what is left.
         if not held or _still_to_begin(release):
+            continue
+        if release.superseded_at is not None:
+            release.withheld, release.superseded_reason = True, words
+            release.save(update_fields=["withheld", "superseded_reason"])
+            jobs.enqueue(REMOVE_FILES, release.pk)
             continue
         if recipe.digest not in successors:
             successors[recipe.digest] = _successor(session, recipe)
@@ -48,6 +62,14 @@ def supersede_releases(*, session: Any, why: str, reason: Any, **_: object) -> N
         release.save(update_fields=["superseded_at", "superseded_reason", "superseded_by", "withheld"])
         if release.withheld:
             jobs.enqueue(REMOVE_FILES, release.pk)
+
+
+def _held_before_its_exclusion(release: Release, session: Any) -> bool:
+    """Whether a superseded release may hold a session that was excluded only after it. Rather one too many: what is
+    erased must not be given out, and whoever wants the labels has the successor."""
+    if release.superseded_at is None or session.excluded_at is None or session.completed_at is None:
+        return False
+    return bool(session.completed_at <= release.requested_at <= session.excluded_at)
 
 
 def _still_to_begin(release: Release) -> bool:
@@ -61,6 +83,7 @@ def _successor(session: Any, recipe: Recipe) -> Release | None:
         until=timezone.now(),
         leave_out_inconsistent=recipe.leave_out_inconsistent,
         besides=session.pk,
+        arm=recipe.arm,
     )
     if not left:
         return None

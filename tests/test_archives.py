@@ -15,6 +15,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,15 @@ from PIL import Image
 
 from elicit import archives
 from elicit.archives import (
+    CIFAR10,
     CIFAR10_CATEGORIES,
+    CIFAR100,
+    CIFAR100_CATEGORIES,
+    Cifar,
     Split,
-    download_cifar10,
+    download_cifar,
     find_images,
+    open_cifar,
     open_cifar10,
     pixel_sha256,
     sample_folder,
@@ -238,6 +244,87 @@ def test_where_both_layouts_lie_together_no_pickle_is_opened(tmp_path: Path) -> 
     assert len(archive.load("test")[1]) == 8
 
 
+# CIFAR-100: two labels an image, one file a split
+
+
+def pictures_of_100(count: int, seed: int) -> tuple[Pixels, list[int]]:
+    pixels, _ = pictures(count, seed)
+    return pixels, np.random.default_rng(seed).integers(0, 100, size=count).tolist()
+
+
+HUNDRED = {"train": pictures_of_100(7, seed=1), "test": pictures_of_100(5, seed=2)}
+
+
+def hundred(layout: str) -> dict[str, bytes]:
+    if layout == "binary":
+        # The coarse label comes first.
+        return {
+            f"{split}.bin": b"".join(
+                bytes([label % 20, label]) + planes(pixels[place][np.newaxis]) for place, label in enumerate(labels)
+            )
+            for split, (pixels, labels) in HUNDRED.items()
+        }
+    made = {}
+    for split, (pixels, labels) in HUNDRED.items():
+        fine = official_pickle(pixels, labels).replace(text(b"labels"), text(b"fine_labels"))
+        coarse = text(b"coarse_labels") + b"](" + b"".join(integer(label % 20) for label in labels) + b"e"
+        made[split] = fine[:-2] + coarse + b"u."
+    return made | {"meta": b"cos\nsystem\n."}
+
+
+@pytest.mark.parametrize("layout", ["python", "binary"])
+@pytest.mark.parametrize("form", ["tar", "folder", "parent"])
+def test_cifar_100_is_read_with_its_fine_labels(tmp_path: Path, layout: str, form: str) -> None:
+    name = f"cifar-100-{layout}"
+    if form == "tar":
+        path = pack(tmp_path / f"{name}.tar.gz", hundred(layout), name)
+    else:
+        unpacked = unpack(tmp_path / name, hundred(layout))
+        path = unpacked if form == "folder" else tmp_path
+
+    archive = open_cifar(path)
+
+    assert archive.cifar is CIFAR100
+    assert archive.origin == f"{path.name if form == 'tar' else name} (official {layout} layout)"
+    for split in archive.splits:
+        pixels, labels, indices = archive.load(split)
+        assert (pixels == HUNDRED[split][0]).all()
+        assert labels.tolist() == HUNDRED[split][1]
+        assert indices.tolist() == list(range(len(labels)))
+
+
+def test_cifar_100_does_not_pass_for_cifar_10(tmp_path: Path) -> None:
+    folder = unpack(tmp_path / "cifar-100-binary", hundred("binary"))
+    assert "it holds CIFAR-100, not CIFAR-10" in refused(lambda: open_cifar10(folder)).message
+    assert find_images(str(folder), tmp_path)[0].cifar is CIFAR100
+
+
+def test_there_are_a_hundred_categories_in_the_official_order() -> None:
+    assert len(CIFAR100_CATEGORIES) == 100
+    assert list(CIFAR100_CATEGORIES) == sorted(CIFAR100_CATEGORIES)
+    assert CIFAR100_CATEGORIES[:2] == ("Apple", "Aquarium fish")
+
+
+def test_a_label_of_cifar_100_beyond_its_categories_is_told(tmp_path: Path) -> None:
+    content = {"test.bin": bytes([0, 100]) + bytes(3072)}
+    archive = open_cifar(unpack(tmp_path / "x", content))
+    assert "0..99: 100" in refused(lambda: archive.load("test")).message
+
+
+def test_a_file_of_cifar_100_comes_in_parts_of_ten_thousand(tmp_path: Path) -> None:
+    archive = open_cifar(unpack(tmp_path / "x", {"train.bin": bytes(3074 * 20_001)}))
+    assert [(batch.start, len(batch.labels)) for batch in archive.batches("train")] == [
+        (0, 10_000), (10_000, 10_000), (20_000, 1),
+    ]  # fmt: skip
+
+
+def test_an_evil_pickle_of_cifar_100_is_refused_by_name(tmp_path: Path) -> None:
+    archive = open_cifar(unpack(tmp_path / "x", {"test": b"cos\nsystem\n."}))
+    refusal = refused(lambda: archive.load("test"))
+    assert refusal.code == "pickle_refused"
+    assert "os.system" in refusal.message
+
+
 # Broken and alien archives
 
 
@@ -399,7 +486,9 @@ def test_a_pickle_can_not_change_what_it_may_call(tmp_path: Path) -> None:
 
 
 def test_a_pickle_longer_than_any_batch_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "_LARGEST_PICKLE", 1000)
+    small = replace(CIFAR10, most=0)
+    monkeypatch.setattr(archives, "CIFAR10", small)
+    monkeypatch.setattr(archives, "_BOTH", (small, CIFAR100))
     refusal = refused(drained(unpack(tmp_path / "long", {"test_batch": GOOD})))
     assert "too long" in refusal.message
 
@@ -549,6 +638,11 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def official_at(url: str, content: bytes) -> Cifar:
+    """CIFAR-10, as if that were its official archive."""
+    return replace(CIFAR10, url=url, sha256=sha256(content))
+
+
 def test_a_download_takes_its_name_once_its_checksum_is_right(tmp_path: Path, official: bytes) -> None:
     target = tmp_path / "kept" / "cifar.tar.gz"
     told: list[tuple[int, int | None]] = []
@@ -559,7 +653,7 @@ def test_a_download_takes_its_name_once_its_checksum_is_right(tmp_path: Path, of
         told.append((done, total))
 
     with serving(sending(official)) as url:
-        assert download_cifar10(target, progress=progress, url=url, sha256=sha256(official)) == target
+        assert download_cifar(target, official_at(url, official), progress=progress) == target
     assert target.read_bytes() == official
     assert told[-1] == (len(official), len(official))
     assert [path.name for path in target.parent.iterdir()] == ["cifar.tar.gz"]
@@ -569,7 +663,7 @@ def test_a_download_takes_its_name_once_its_checksum_is_right(tmp_path: Path, of
 def test_a_download_with_another_checksum_is_thrown_away(tmp_path: Path, official: bytes) -> None:
     target = tmp_path / "kept" / "cifar.tar.gz"
     with serving(sending(official[:-1] + b"?")) as url:
-        refusal = refused(lambda: download_cifar10(target, url=url, sha256=sha256(official)))
+        refusal = refused(lambda: download_cifar(target, official_at(url, official)))
     assert refusal.code == "checksum_mismatch"
     assert sha256(official) in refusal.message
     assert list(target.parent.iterdir()) == []
@@ -579,7 +673,9 @@ def test_a_kept_file_survives_a_download_that_fails(tmp_path: Path, official: by
     target = tmp_path / "cifar.tar.gz"
     target.write_bytes(b"kept")
     with serving(sending(b"other")) as url:
-        assert refused(lambda: download_cifar10(target, url=url, sha256="0")).code == "checksum_mismatch"
+        assert (
+            refused(lambda: download_cifar(target, replace(CIFAR10, url=url, sha256="0"))).code == "checksum_mismatch"
+        )
     assert target.read_bytes() == b"kept"
 
 
@@ -594,7 +690,7 @@ def test_a_kept_file_survives_a_download_that_fails(tmp_path: Path, official: by
 )
 def test_a_download_that_fails_is_told(tmp_path: Path, answer: Callable[[Any], None], reason: str) -> None:
     with serving(answer) as url:
-        refusal = refused(lambda: download_cifar10(tmp_path / "cifar.tar.gz", url=url, sha256="0"))
+        refusal = refused(lambda: download_cifar(tmp_path / "cifar.tar.gz", replace(CIFAR10, url=url, sha256="0")))
     assert refusal.code == "download_failed"
     assert any(part in refusal.message for part in reason.split("|"))
     assert list(tmp_path.iterdir()) == []
@@ -602,15 +698,13 @@ def test_a_download_that_fails_is_told(tmp_path: Path, answer: Callable[[Any], N
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://localhost/x", "nonsense", "http://a b/", "http://[/"])
 def test_only_the_web_is_fetched(tmp_path: Path, url: str) -> None:
-    assert refused(lambda: download_cifar10(tmp_path / "x", url=url)).code == "download_failed"
+    assert refused(lambda: download_cifar(tmp_path / "x", replace(CIFAR10, url=url))).code == "download_failed"
 
 
 def test_a_target_that_can_not_be_written_is_told(tmp_path: Path, official: bytes) -> None:
     (tmp_path / "file").write_bytes(b"")
     with serving(sending(official)) as url:
-        refusal = refused(
-            lambda: download_cifar10(tmp_path / "file" / "cifar.tar.gz", url=url, sha256=sha256(official))
-        )
+        refusal = refused(lambda: download_cifar(tmp_path / "file" / "cifar.tar.gz", official_at(url, official)))
     assert refusal.code == "download_failed"
 
 
@@ -618,7 +712,7 @@ def test_a_refused_connection_is_told_at_once(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    refusal = refused(lambda: download_cifar10(tmp_path / "x", url=f"http://127.0.0.1:{port}/"))
+    refusal = refused(lambda: download_cifar(tmp_path / "x", replace(CIFAR10, url=f"http://127.0.0.1:{port}/")))
     assert refusal.code == "download_failed"
 
 
@@ -633,7 +727,7 @@ def test_without_a_network_it_gives_up_even_in_the_name_look_up(
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     start = time.monotonic()
-    refusal = refused(lambda: download_cifar10(tmp_path / "x", connect_timeout=0.3))
+    refusal = refused(lambda: download_cifar(tmp_path / "x", connect_timeout=0.3))
     assert time.monotonic() - start < 2
     release.set()
     assert refusal.code == "download_failed"
@@ -644,13 +738,13 @@ def test_a_server_that_never_answers_is_given_up_too(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         start = time.monotonic()
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
-        refusal = refused(lambda: download_cifar10(tmp_path / "x", url=url, connect_timeout=0.3))
+        refusal = refused(lambda: download_cifar(tmp_path / "x", replace(CIFAR10, url=url), connect_timeout=0.3))
         assert time.monotonic() - start < 2
     assert refusal.code == "download_failed"
 
 
 def test_left_to_itself_it_gives_up_within_five_seconds() -> None:
-    assert inspect.signature(download_cifar10).parameters["connect_timeout"].default < 5
+    assert inspect.signature(download_cifar).parameters["connect_timeout"].default < 5
 
 
 # Which images
@@ -666,8 +760,7 @@ def network(monkeypatch: pytest.MonkeyPatch, official: bytes) -> Iterator[list[i
         sending(official)(handler)
 
     with serving(answer) as url:
-        defaults = {**(download_cifar10.__kwdefaults__ or {}), "url": url, "sha256": sha256(official)}
-        monkeypatch.setattr(download_cifar10, "__kwdefaults__", defaults)
+        monkeypatch.setattr(archives, "CIFAR10", official_at(f"{url}/cifar-10-python.tar.gz", official))
         yield asked
 
 

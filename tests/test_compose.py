@@ -37,6 +37,7 @@ STATE = "/var/lib/elicit"
 # What somebody fills in from .env.example.
 DOT_ENV = {
     "ELICIT_SECRET_KEY": secrets.token_hex(32),
+    "ELICIT_FIELD_KEYS": secrets.token_hex(32),
     "POSTGRES_PASSWORD": secrets.token_hex(32),
     "ELICIT_PUBLIC_URL": "https://elicit.example.org",
 }
@@ -176,7 +177,7 @@ def test_every_variable_that_the_file_wants_is_explained_in_the_example() -> Non
 
 
 def test_a_variable_that_is_missing_is_named_and_nothing_starts_on_a_default_secret() -> None:
-    for name in ("ELICIT_SECRET_KEY", "POSTGRES_PASSWORD", "ELICIT_PUBLIC_URL"):
+    for name in ("ELICIT_SECRET_KEY", "ELICIT_FIELD_KEYS", "POSTGRES_PASSWORD", "ELICIT_PUBLIC_URL"):
         rest = {key: value for key, value in DOT_ENV.items() if key != name}
         values = " ".join(filter(None, COMPOSE["services"]["web"]["environment"].values()))
         with pytest.raises(KeyError, match=f"{name} is missing from .env"):

@@ -15,7 +15,7 @@ NAME = "ELICIT_SOMETHING"
 
 @pytest.fixture(autouse=True)
 def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("ELICIT_SECRET_KEY", "ELICIT_DATABASE_URL"):
+    for name in ("ELICIT_SECRET_KEY", "ELICIT_FIELD_KEYS", "ELICIT_DATABASE_URL"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(f"{name}_FILE", raising=False)
 
@@ -219,4 +219,30 @@ def test_an_address_that_is_none_is_told_without_its_password(
 
     with pytest.raises(ImproperlyConfigured, match="ELICIT_DATABASE_URL") as told:
         env.database(tmp_path)
+    assert "hush" not in str(told.value)
+
+
+# --- The keys of sealed fields
+
+
+def test_field_keys_are_taken_in_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ELICIT_FIELD_KEYS", f"{'a' * 32}, {'b' * 64},")
+
+    assert env.field_keys(tmp_path) == ["a" * 32, "b" * 64]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_field_keys_one_is_drawn_once_and_readable_by_its_owner_alone(tmp_path: Path) -> None:
+    [key] = env.field_keys(tmp_path)
+
+    assert len(key) >= 50
+    assert env.field_keys(tmp_path) == [key] != [env.secret_key(tmp_path)]
+    assert stat.S_IMODE((tmp_path / "field-keys").stat().st_mode) == 0o600
+
+
+def test_a_short_field_key_is_told_without_showing_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ELICIT_FIELD_KEYS", f"{'a' * 32},hush")
+
+    with pytest.raises(ImproperlyConfigured, match="32 characters") as told:
+        env.field_keys(tmp_path)
     assert "hush" not in str(told.value)

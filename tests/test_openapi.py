@@ -23,6 +23,7 @@ def test_every_address_of_the_api_is_described(schema: dict[str, Any]) -> None:
     assert set(schema["paths"]) == {
         RESPONSE,
         "/api/trials/{trial_id}/skip",
+        "/api/studies/{slug}/dashboard",
         "/api/releases",
         "/api/releases/{study}/{version}",
         "/api/releases/{study}/{version}/differences",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from collections.abc import Callable
 from itertools import pairwise
 from xml.etree import ElementTree
 
@@ -123,3 +125,37 @@ def test_text_and_bars_stand_out_in_both_schemes(scheme: int, ground: str) -> No
     # By lightness alone, each farther from the ground than the one before.
     away = [contrast(level, ground) for level in levels]
     assert all(more > 1.15 * less for less, more in pairwise([1.0, *away]))
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: plots.bars(["came", "stayed"], [1200, 0], what="sessions", size=(460, 300)),
+        lambda: plots.columns([f"{hour:02}:00" for hour in range(24)], range(24), what="time", of_what="answers",
+                              size=(460, 300)),
+        lambda: plots.columns(["none"], [0], what="time", of_what="answers", size=(460, 300)),
+        lambda: plots.curve([1, 2], [9.0, 5.0], band=([8, 4], [12, 7]), what="position", of_what="s", size=(460, 300)),
+        lambda: plots.curve([0.5], [0.4], beside=("as stated", [0, 1], [0, 1]), name="right", what="stated",
+                            of_what="right", size=(460, 300), top=1.0),
+        lambda: plots.intervals(["one", "two"], [0.2, -0.4], [(0.1, 1.3), None], what="value", size=(460, 300)),
+    ],
+)  # fmt: skip
+def test_what_a_dashboard_draws_is_named_and_in_our_colours_alone(draw: Callable[[], bytes]) -> None:
+    svg = draw()
+    assert texts(svg)
+    assert draw() == svg
+    assert not [stand_in for stand_in in plots.STAND_INS.values() if stand_in in svg.decode()]
+    assert not set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", svg.decode()))
+
+
+def test_a_bar_has_its_value_at_its_end_and_an_interval_its_value_above() -> None:
+    bars = plots.bars(["minutes", "people"], [20.55, 1200], what="how many", size=(460, 300))
+    assert {"20.6", "1,200", "minutes", "people"} <= set(texts(bars))
+    assert "-0.400" in texts(plots.intervals(["one"], [-0.4], [None], what="value", size=(460, 300)))
+
+
+def test_a_second_line_is_told_apart_by_its_dashes_and_named() -> None:
+    svg = plots.curve([0, 1], [0, 1], beside=("planned", [0, 1], [1, 2]), name="so far", what="x", of_what="y",
+                      size=(460, 300))  # fmt: skip
+    assert {"planned", "so far"} <= set(texts(svg))
+    assert b"stroke-dasharray" in svg

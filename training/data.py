@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from elicit.archives import (
     CIFAR10_CATEGORIES,
-    Cifar10Archive,
+    CifarArchive,
     Split,
     open_cifar10,
     pixel_sha256,
@@ -91,7 +91,7 @@ def as_network_input(pixels: Tensor) -> Tensor:
     return pixels.permute(0, 3, 1, 2).float() / 255
 
 
-def open_images(choice: str | Path) -> Cifar10Archive:
+def open_images(choice: str | Path) -> CifarArchive:
     """The archive at a path; the word ``sample`` means the 20 images that an optional package carries.
 
     Raises Refusal ``sample_missing``, and what open_cifar10 raises.
@@ -104,7 +104,7 @@ def open_images(choice: str | Path) -> Cifar10Archive:
     return open_cifar10(folder)
 
 
-def match_images(release: ReadRelease, archive: Cifar10Archive, split: Split) -> LabelledImages:
+def match_images(release: ReadRelease, archive: CifarArchive, split: Split) -> LabelledImages:
     """The release's images, found in the archive by index, with both labels.
 
     Other pixels than people saw are let through and marked in ``differs``: copies of CIFAR-10 that went

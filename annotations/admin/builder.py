@@ -52,6 +52,24 @@ def _lines(text: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
+def named_percentages(text: str) -> dict[str, float]:
+    """Lines such as “Cat 70”.
+
+    Raises:
+        ValidationError: a line is anything else, or names a category again.
+    """
+    percentages: dict[str, float] = {}
+    for line in _lines(text):
+        found = EXPECTED.fullmatch(line)
+        if found is None:
+            raise ValidationError(f"“{line}” should be a category and a percentage, such as “Cat 70”.")
+        if found["name"] in percentages:
+            raise ValidationError(f"{found['name']} is given twice.")
+        percentage = float(found["percentage"].replace(",", "."))
+        percentages[found["name"]] = int(percentage) if percentage.is_integer() else percentage
+    return percentages
+
+
 class QuestionRow(Row):
     question = forms.CharField(widget=forms.TextInput(attrs={"class": "vTextField"}))
     kind = forms.ChoiceField(
@@ -140,16 +158,7 @@ class PracticeRow(Row):
     )
 
     def clean_expected(self) -> dict[str, float]:
-        expected: dict[str, float] = {}
-        for line in _lines(self.cleaned_data["expected"]):
-            found = EXPECTED.fullmatch(line)
-            if found is None:
-                raise ValidationError(f"“{line}” should be a category and a percentage, such as “Cat 70”.")
-            if found["name"] in expected:
-                raise ValidationError(f"{found['name']} is given twice.")
-            percentage = float(found["percentage"].replace(",", "."))
-            expected[found["name"]] = int(percentage) if percentage.is_integer() else percentage
-        return expected
+        return named_percentages(self.cleaned_data["expected"])
 
     @property
     def item(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 
-from annotations.models import ExclusionReason, Participant, Response, Session, Trial
+from annotations.models import ExclusionReason, Response, Session, Trial
 from annotations.services import leaving
 from elicit.labels.errors import Refusal
 
@@ -191,21 +191,3 @@ class SessionAdmin(ReadOnly):
     def distance(self, session: Session) -> str:
         check = getattr(session, "consistency", None)
         return "–" if check is None or check.mean_distance is None else f"{check.mean_distance:.2f}"
-
-
-@admin.register(Participant)
-class ParticipantAdmin(admin.ModelAdmin[Participant]):
-    """The only place that shows a platform's id, for whoever pays."""
-
-    list_display = ("annotator", "platform_id", "study", "created_at")
-    list_filter = ("study",)
-    search_fields = ("annotator", "platform_id")
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return False

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
@@ -10,24 +11,34 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html_join
+from django.views.decorators.csrf import csrf_exempt
 
 from annotations import pages, selectors
+from annotations.admin.arms import ArmsPage
 from annotations.admin.builder import Builder
+from annotations.admin.choosing import FIELDS as CHOICE_FIELDS
+from annotations.admin.choosing import WAYS, ImageChoiceForm, ImagesPage
+from annotations.admin.dashboard import DashboardPage
+from annotations.admin.people import PeoplePage
+from annotations.admin.planner import PlannerPage
+from annotations.admin.quality import QualityPage
+from annotations.admin.retention import RetentionPage
 from annotations.admin.study_pages import StudyPage
 from annotations.models import Dataset, Study, StudyStatus
 from annotations.presets import PRESETS
 from annotations.return_links import return_url_problem
-from annotations.services import studies
+from annotations.selectors.versions import differences
+from annotations.services import choosing, studies, versions
 from annotations.services.pictures import store_picture
 from annotations.texts import picture_problems, uploaded_pictures
 from elicit.labels.errors import Refusal
 
 HASH = re.compile(r"[0-9a-f]{64}")
 SPDX = re.compile(r"[A-Za-z0-9.+-]+")
-LARGEST_BATCH_FILE = 5 << 20
 ASKING = (
     "framing",
     "input_mode",
@@ -40,8 +51,12 @@ ASKING = (
     "break_every",
 )
 PROTOCOL = (
-    "labels_per_image",
+    "assignment",
     "images_per_session",
+    "labels_per_image",
+    "least_labels",
+    "settled_within",
+    "budget_labels",
     "repeats_per_session",
     "repeat_distance",
     "idle_minutes",
@@ -56,21 +71,28 @@ PICTURES = (
 
 
 # The tabs beside a study's settings, in this order.
-STUDY_PAGES: tuple[type[StudyPage], ...] = ()
+STUDY_PAGES: tuple[type[StudyPage], ...] = (
+    DashboardPage,
+    QualityPage,
+    ImagesPage,
+    PeoplePage,
+    PlannerPage,
+    RetentionPage,
+    ArmsPage,
+)
 
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}" if number else "none"
 
 
-class NewStudyForm(forms.ModelForm[Study]):
-    """Name, dataset and preset: the rest comes from the preset and can be changed before the launch."""
+class NewStudyForm(ImageChoiceForm, forms.ModelForm[Study]):
+    """Name, dataset, preset and images: the rest comes from the preset and can be changed before the launch."""
 
-    preset_key = forms.ChoiceField(label="preset", choices=[(p.key, p.name) for p in PRESETS.values()])
-    batch_file = forms.FileField(
-        label="batches",
-        required=False,
-        help_text="JSON: batch number → image indices. Empty: all images of the dataset, dealt at random.",
+    preset_key = forms.ChoiceField(
+        label="preset",
+        choices=[(p.key, p.name) for p in PRESETS.values()],
+        help_text=format_html_join("", "<p><b>{}.</b> {}</p>", ((p.name, p.summary) for p in PRESETS.values())),
     )
 
     class Meta:
@@ -81,37 +103,28 @@ class NewStudyForm(forms.ModelForm[Study]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["dataset"].queryset = Dataset.objects.filter(ready_at__isnull=False)  # type: ignore[attr-defined]
-
-    def clean_batch_file(self) -> list[list[int]] | None:
-        file = self.cleaned_data["batch_file"]
-        if not file:
-            return None
-        if file.size > LARGEST_BATCH_FILE:
-            raise ValidationError("The file is larger than 5 MB.")
-        try:
-            return studies.parse_batches(file.read().decode("utf-8"))
-        except UnicodeDecodeError as error:
-            raise ValidationError("The file is not text in UTF-8.") from error
+        self.fields["images_by"].choices = [("", "as the preset says"), *WAYS]  # type: ignore[attr-defined]
+        self.fields["images_by"].initial = ""
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
-        if data.get("dataset") and data.get("batch_file") is not None:
-            try:
-                studies.known_images(data["dataset"], data["batch_file"])
-            except ValidationError as error:
-                self.add_error("batch_file", error)
+        preset = PRESETS.get(data.get("preset_key", ""))
+        if preset and preset.images and not data.get("images_by") and data.get("batch_file") is None:
+            data |= {"images_by": "random", "how_many": preset.images}
+        if data.get("dataset"):
+            self.draw(data["dataset"])
         return data
 
     def save(self, commit: bool = True) -> Study:
         """Through the services, with or without `commit`: a study is more than one row."""
         data = self.cleaned_data
         with transaction.atomic():
-            preset = PRESETS[data["preset_key"]].in_language(data["language"])
-            study = studies.create_study(name=data["name"], dataset=data["dataset"], preset=preset)
-            if data["batch_file"] is not None:
-                studies.choose_batches(study, data["batch_file"])
-            else:
-                studies.choose_images(study, None, np.random.default_rng())
+            preset = PRESETS[data["preset_key"]]
+            study = studies.create_study(
+                name=data["name"], dataset=data["dataset"], preset=preset.in_language(data["language"])
+            )
+            self.apply(study)
+            choosing.choose_practice(study, preset.practice, np.random.default_rng([self.seed_used, 2]))
         return study
 
     def save_m2m(self) -> None:
@@ -198,6 +211,7 @@ class StudyAdmin(admin.ModelAdmin[Study]):
 
     list_display = ("name", "status", "link", "labels", "completed", "created_at")
     list_filter = ("status",)
+    add_form_template = "admin/annotations/study/add_form.html"
     change_form_template = "admin/annotations/study/change_form.html"
 
     @property
@@ -210,8 +224,7 @@ class StudyAdmin(admin.ModelAdmin[Study]):
 
     @admin.display(description="labels")
     def labels(self, study: Study) -> str:
-        progress = selectors.study_progress(study)
-        return f"{progress.labels:,} of {progress.labels_wanted:,} ({progress.percent} %)"
+        return selectors.study_progress(study).words
 
     @admin.display(description="completed sessions")
     def completed(self, study: Study) -> int:
@@ -226,7 +239,10 @@ class StudyAdmin(admin.ModelAdmin[Study]):
 
     def get_fieldsets(self, request: HttpRequest, obj: Study | None = None) -> Any:
         if obj is None:
-            return [(None, {"fields": ("name", "dataset", "preset_key", "language", "batch_file")})]
+            return [
+                (None, {"fields": ("name", "dataset", "preset_key", "language")}),
+                ("Images", {"fields": CHOICE_FIELDS}),
+            ]
         may = self.has_change_permission(request, obj)
         words = WORDS if may else [word for word in WORDS if word != "consent_text"]
         return [
@@ -249,7 +265,7 @@ class StudyAdmin(admin.ModelAdmin[Study]):
         if not change:
             return  # NewStudyForm.save() went through the service.
         with transaction.atomic():
-            dealt_anew = "images_per_session" in form.changed_data
+            dealt_anew = {"images_per_session", "assignment"} & set(form.changed_data)
             super().save_model(request, obj, form, change)
             studies.add_consent(obj, form.cleaned_data["consent_text"])
             if dealt_anew:
@@ -267,6 +283,7 @@ class StudyAdmin(admin.ModelAdmin[Study]):
             "resume": studies.resume,
             "close": studies.close,
         }
+        copies: dict[str, Callable[[int], Study]] = {"clone": versions.clone, "version": versions.new_version}
         return [
             path(
                 f"<int:pk>/{name}/",
@@ -275,12 +292,26 @@ class StudyAdmin(admin.ModelAdmin[Study]):
             )
             for name, move in moves.items()
         ] + [
+            *(
+                path(
+                    f"<int:pk>/{name}/",
+                    self.admin_site.admin_view(self._copier(copy)),
+                    name=f"annotations_study_{name}",
+                )
+                for name, copy in copies.items()
+            ),
             *Builder(self.admin_site, self.log_change).urls,
             *(url for page in self.pages for url in page.urls),
             path(
                 "<int:pk>/pictures/",
                 self.admin_site.admin_view(self.pictures),
                 name="annotations_study_pictures",
+            ),
+            path(
+                "<int:pk>/preview/trial/<uuid:trial>/",
+                # Nothing is written, so that nobody gains from having it sent.
+                self.admin_site.admin_view(csrf_exempt(self.preview_answer)),
+                name="annotations_study_preview_answer",
             ),
             path(
                 "<int:pk>/preview/<str:step>/",
@@ -298,7 +329,23 @@ class StudyAdmin(admin.ModelAdmin[Study]):
         shown = [each for each in pages.PREVIEWS if getattr(study, each, True)]
         following = [*shown[shown.index(step) + 1 :], step][0] if step in shown else step
         address = reverse("admin:annotations_study_preview", args=[pk, following])
-        return redirect(address) if request.method == "POST" else pages.preview(request, study, step, address)
+        if request.method == "POST":
+            return redirect(address)
+        if step != "trial":
+            return pages.preview(request, study, step, address)
+        if arm := study.arms.filter(name=request.GET.get("arm", "")).first():
+            arm.dress(study)
+        here = reverse("admin:annotations_study_preview_answer", args=[pk, uuid.UUID(int=0)])
+        api = here.replace(str(uuid.UUID(int=0)), "{trial}") + "?response={response}"
+        return pages.preview_trials(request, study, api, address)
+
+    def preview_answer(self, request: HttpRequest, pk: int, trial: uuid.UUID) -> HttpResponse:
+        """Take an answer that a preview sends as the API would, and forget it."""
+        self._viewable(request, pk)
+        if request.method != "PUT":
+            return HttpResponseNotAllowed(["PUT"])
+        said = {"id": request.GET.get("response", ""), "trial": str(trial), "feedback": None}
+        return JsonResponse({**said, "done": 0, "total": 0, "next": None})
 
     def pictures(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Upload pictures for the study's texts, and see how they are written there."""
@@ -347,6 +394,24 @@ class StudyAdmin(admin.ModelAdmin[Study]):
 
         return view
 
+    def _copier(self, copy: Callable[[int], Study]) -> Callable[[HttpRequest, int], HttpResponse]:
+        def view(request: HttpRequest, pk: int) -> HttpResponse:
+            if request.method != "POST":
+                return HttpResponseNotAllowed(["POST"])
+            study = get_object_or_404(Study, pk=pk)
+            if not (self.has_add_permission(request) and self.has_view_permission(request, study)):
+                raise PermissionDenied
+            try:
+                made = copy(pk)
+            except Refusal as error:
+                messages.error(request, error.message)
+                return redirect("admin:annotations_study_change", pk)
+            self.log_addition(request, made, f"copied from {study.slug}")
+            messages.success(request, "A draft with the same settings, texts and images. Change what you like.")
+            return redirect("admin:annotations_study_change", made.pk)
+
+        return view
+
     def _parts(self, study: Study) -> list[dict[str, Any]]:
         """What annotators go through, in order: each step's name, how much there is of it, and where to change and see
         it."""
@@ -356,7 +421,7 @@ class StudyAdmin(admin.ModelAdmin[Study]):
             ("Instructions", "instructions", "" if study.instructions.strip() else "missing", ""),
             ("Practice", "", _count(len(study.practice), "image"), "practice"),
             ("Comprehension check", "comprehension", _count(len(study.comprehension), "question"), "comprehension"),
-            ("Trials", "", _count(selectors.trials_in_session(study), "trial"), ""),
+            ("Trials", "trial", _count(selectors.trials_in_session(study), "trial"), ""),
             ("Questionnaire", "questionnaire", _count(len(study.questionnaire), "question"), "questionnaire"),
             ("Thanks", "done", study.completion_code, ""),
         )
@@ -389,6 +454,10 @@ class StudyAdmin(admin.ModelAdmin[Study]):
                 "public_link": request.build_absolute_uri(reverse("study", args=[study.slug])),
                 "study_progress": selectors.study_progress(study),
                 "launch_problems": selectors.launch_problems(study) if study.status == StudyStatus.DRAFT else [],
+                "launch_warnings": selectors.launch_warnings(study) if study.status == StudyStatus.DRAFT else [],
+                "differences": differences(study.predecessor, study) if study.predecessor else [],
+                "later_versions": study.successors.order_by("version"),
+                "may_copy": request.user.has_perm("annotations.add_study"),
                 "may_move": request.user.has_perm("annotations.change_study"),
                 "may_release": request.user.has_perm("exports.add_release"),
                 "recent_sessions": study.sessions.select_related("participant", "consistency").order_by("-seen_at")[

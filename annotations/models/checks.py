@@ -23,6 +23,8 @@ class CheckItem(models.Model):
     (total variation, 0..1) of `target`. Exactly one of the two is set. Neither is ever sent to a browser.
     """
 
+    copied_with_study = True
+
     study = models.ForeignKey(Study, on_delete=models.CASCADE, related_name="check_items")
     image = models.ForeignKey(Image, on_delete=models.PROTECT, related_name="+")
     kind = models.CharField(max_length=9, choices=CheckKind, default=CheckKind.GOLD)

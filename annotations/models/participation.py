@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models import Q
 
 from annotations.models.studies import Consent, Study
+from annotations.sealing import fingerprint, fingerprints, seal, unseal
 
 
 def new_token() -> str:
@@ -18,32 +19,83 @@ def new_token() -> str:
     return secrets.token_urlsafe(24)
 
 
+# Without the letters and digits that are taken for each other.
+_LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"
+
+
 def new_annotator() -> str:
-    """A pseudonym: ten random characters that say nothing of the person."""
-    return "a" + "".join(secrets.choice("23456789abcdefghjkmnpqrstuvwxyz") for _ in range(10))
+    """A pseudonym drawn at random: ten characters that say nothing of the person."""
+    return "a" + "".join(secrets.choice(_LETTERS) for _ in range(10))
+
+
+def pseudonym(study_id: int, platform_id: str, attempt: int = 0) -> str:
+    """The pseudonym of a person in a study: a keyed hash, so it is the same however often they come, another in every
+    study, and without the key leads nobody back. A second `attempt` gives another, should the first be taken."""
+    number = int(fingerprint("annotator", str(study_id), platform_id, str(attempt)), 16)
+    letters = []
+    for _ in range(10):
+        number, letter = divmod(number, len(_LETTERS))
+        letters.append(_LETTERS[letter])
+    return "a" + "".join(letters)
 
 
 class Participant(models.Model):
-    """A person in a study. The platform's id stays here; releases know the annotator alone."""
+    """A person in a study. The platform's id stays here, encrypted; releases know the annotator alone.
+
+    `platform_id` reads and sets it. It can't be filtered by: `Participant.platform_keys` finds a person.
+    """
 
     study = models.ForeignKey(Study, on_delete=models.CASCADE, related_name="participants")
-    platform_id = models.CharField(max_length=120, blank=True, default="")
+    platform_id_sealed = models.TextField("platform id, sealed", blank=True, default="", editable=False)
+    platform_id_key = models.CharField(
+        max_length=64, blank=True, default="", editable=False, help_text="By which a returning person is found."
+    )
     annotator = models.CharField(max_length=16, default=new_annotator)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         ordering = ("-pk",)
+        permissions: ClassVar = [("view_platform_id", "Can see the ids that recruiting platforms gave")]
         constraints: ClassVar = [
             models.UniqueConstraint(
-                fields=["study", "platform_id"],
-                condition=~Q(platform_id=""),
+                fields=["study", "platform_id_key"],
+                condition=~Q(platform_id_key=""),
                 name="participant_platform_id_once_per_study",
             ),
             models.UniqueConstraint(fields=["study", "annotator"], name="annotator_once_per_study"),
+            models.CheckConstraint(
+                condition=Q(platform_id_sealed="", platform_id_key="")
+                | (~Q(platform_id_sealed="") & ~Q(platform_id_key="")),
+                name="participant_sealed_id_has_key",
+            ),
         ]
 
     def __str__(self) -> str:
         return self.annotator
+
+    @classmethod
+    def of(cls, study: Study, platform_id: str) -> Participant:
+        """A person as yet unsaved, under the pseudonym that is theirs in this study."""
+        participant = cls(study=study)
+        participant.platform_id = platform_id
+        return participant
+
+    @property
+    def platform_id(self) -> str:
+        """The platform's id, empty where there is none."""
+        return unseal(self.platform_id_sealed)
+
+    @platform_id.setter
+    def platform_id(self, value: str) -> None:
+        self.platform_id_sealed = seal(value)
+        self.platform_id_key = self.platform_keys(self.study_id, value)[0] if value else ""
+        if value and self._state.adding:
+            self.annotator = pseudonym(self.study_id, value)
+
+    @staticmethod
+    def platform_keys(study_id: int, platform_id: str) -> list[str]:
+        """What `platform_id_key` may be for this id in this study."""
+        return fingerprints("platform id", str(study_id), platform_id)
 
 
 class SessionStatus(models.TextChoices):
@@ -84,6 +136,12 @@ class Session(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     study = models.ForeignKey(Study, on_delete=models.CASCADE, related_name="sessions")
     participant = models.ForeignKey(Participant, on_delete=models.CASCADE, related_name="sessions")
+    arm = models.ForeignKey(
+        "annotations.Arm", on_delete=models.RESTRICT, null=True, blank=True, related_name="sessions"
+    )
+    arms_drawn_from = models.JSONField(
+        blank=True, default=list, editable=False, help_text="The least filled arms then, by name: one was drawn."
+    )
     token = models.CharField(max_length=48, unique=True, default=new_token, editable=False)
     status = models.CharField(max_length=13, choices=SessionStatus, default=SessionStatus.INSTRUCTIONS)
     consent = models.ForeignKey(Consent, on_delete=models.PROTECT, related_name="+")

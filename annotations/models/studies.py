@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Collection, Mapping
+from copy import deepcopy
+from types import MappingProxyType
+from typing import Any, ClassVar, Self
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Q
 
+from annotations.errors import refuse
 from annotations.models.stimuli import Dataset, Image
 from annotations.practice import validate_practice
 from annotations.questionnaire import validate_comprehension, validate_questionnaire
@@ -37,14 +41,29 @@ class InputMode(models.TextChoices):
     TYPED = "typed", "typed number only"
 
 
+class Assignment(models.TextChoices):
+    BATCHES = "batches", "fixed batches: a session shows one batch, dealt at the start"
+    LEAST_FILLED = "least_filled", "one by one: the images with the fewest labels first"
+    ADAPTIVE = "adaptive", "adaptive: the images whose label is least settled first"
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether each image is handed out by itself, as a batch of one."""
+        return self != Assignment.BATCHES
+
+
 class Language(models.TextChoices):
     BROWSER = "", "as the annotator's browser asks"
     ENGLISH = "en", "English"
     CHINESE = "zh-hans", "简体中文"
 
 
+# What changes in a launched study; everything else is fixed.
+CHANGES_AFTER_LAUNCH = frozenset({"status", "launched_at", "closed_at", "labels_left"})
+
+
 class Study(models.Model):
-    """The settings are free while the study is a draft and fixed from its launch on."""
+    """The settings are free while the study is a draft and fixed from its launch on: a change makes a new version."""
 
     name = models.CharField(max_length=120)
     slug = models.SlugField(unique=True, help_text="Part of the link that annotators open.")
@@ -52,9 +71,39 @@ class Study(models.Model):
     preset = models.CharField(max_length=60, blank=True, default="", editable=False)
     status = models.CharField(max_length=6, choices=StudyStatus, default=StudyStatus.DRAFT, editable=False)
 
-    labels_per_image = models.PositiveSmallIntegerField(
-        "labels per image (K)", default=6, validators=[MinValueValidator(1), MaxValueValidator(1000)]
+    version = models.PositiveSmallIntegerField(default=1, editable=False)
+    predecessor = models.ForeignKey(
+        "self", on_delete=models.SET_NULL, null=True, blank=True, editable=False, related_name="successors"
     )
+
+    assignment = models.CharField("images are handed out", max_length=12, choices=Assignment, default="batches")
+    labels_per_image = models.PositiveSmallIntegerField(
+        "labels per image (K)",
+        default=6,
+        validators=[MinValueValidator(1), MaxValueValidator(1000)],
+        help_text="In every arm. An adaptive study gives an image at most so many.",
+    )
+    least_labels = models.PositiveSmallIntegerField(
+        default=3,
+        validators=[MinValueValidator(2), MaxValueValidator(1000)],
+        help_text="Adaptive only: before so many labels no image counts as settled.",
+    )
+    settled_within = models.FloatField(
+        default=0.1,
+        validators=[MinValueValidator(0), MaxValueValidator(1)],
+        help_text="Adaptive only: an image is settled when its pooled label is expected to be no further than this "
+        "from what a large crowd would say (total variation, 0 to 1).",
+    )
+    budget_labels = models.PositiveIntegerField(
+        "budget of labels",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="One by one and adaptive only: most answers in all, those under way included. Empty: no limit.",
+    )
+    # What is left of the budget for sessions to come.
+    labels_left = models.PositiveIntegerField(null=True, blank=True, editable=False)
+    choice = models.JSONField(default=dict, editable=False, help_text="How the images were chosen, seed and all.")
     images_per_session = models.PositiveSmallIntegerField(
         default=25, validators=[MinValueValidator(1), MaxValueValidator(500)]
     )
@@ -180,10 +229,47 @@ class Study(models.Model):
                 condition=Q(repeat_distance__gte=0, repeat_distance__lte=1),
                 name="study_repeat_distance_0_to_1",
             ),
+            models.CheckConstraint(condition=Q(least_labels__gte=2), name="study_least_labels_at_least_2"),
+            models.CheckConstraint(
+                condition=Q(settled_within__gte=0, settled_within__lte=1), name="study_settled_within_0_to_1"
+            ),
+            models.CheckConstraint(
+                condition=Q(labels_left__isnull=True) | Q(labels_left__lte=F("budget_labels")),
+                name="study_labels_left_within_budget",
+            ),
         ]
+
+    # What a launched study was loaded with.
+    _fixed: Mapping[str, Any] = MappingProxyType({})
 
     def __str__(self) -> str:
         return self.name
+
+    def save(self, **options: Any) -> None:
+        """Raises AnnotationError `settings_frozen` where a setting of a launched study would change. (Those that an
+        arm's session sees in their place are no change, but are not to be stored either.)"""
+        named = options.get("update_fields")
+        for field in self._meta.concrete_fields:
+            name = field.attname
+            written = named is None or field.name in named or name in named
+            if written and name in self._fixed and self._fixed[name] != self.__dict__[name]:
+                raise refuse("settings_frozen")
+        super().save(**options)
+
+    @classmethod
+    def from_db(cls, db: str | None, field_names: Collection[str], values: Collection[Any]) -> Self:
+        study = super().from_db(db, field_names, values)
+        # As stored; a copy of each, as lists are changed in place.
+        study._fixed = (
+            {}
+            if study.__dict__.get("status", StudyStatus.DRAFT) == StudyStatus.DRAFT
+            else {name: deepcopy(study.__dict__[name]) for name in field_names if name not in CHANGES_AFTER_LAUNCH}
+        )
+        return study
+
+    @property
+    def one_by_one(self) -> bool:
+        return Assignment(self.assignment).one_by_one
 
 
 class Consent(models.Model):
@@ -206,10 +292,14 @@ class Consent(models.Model):
 
 
 class Batch(models.Model):
-    """Images that one session shows together."""
+    """Images that one session shows together; one image where they are handed out one by one."""
 
     study = models.ForeignKey(Study, on_delete=models.CASCADE, related_name="batches")
     number = models.PositiveIntegerField()
+    # Adaptive studies: whether its image has gained or lost answers since its places were last put in order, and
+    # whether it has labels enough.
+    touched = models.BooleanField(default=False, editable=False)
+    settled = models.BooleanField(default=False, editable=False)
 
     class Meta:
         verbose_name_plural = "batches"
@@ -217,6 +307,7 @@ class Batch(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["study", "number"], name="batch_number_once_per_study")
         ]
+        indexes: ClassVar = [models.Index(fields=["study"], condition=Q(touched=True), name="batch_touched")]
 
     def __str__(self) -> str:
         return f"batch {self.number}"
@@ -240,26 +331,54 @@ class StudyImage(models.Model):
 
 
 class Place(models.Model):
-    """Room for one session on one batch. A batch has K of them, made at launch, so that no image can get K+1 labels:
-    there is nothing to count, and nothing to race for but the row itself."""
+    """Room for one session on one batch. A batch has K of them (in each arm), made at launch, so that no image can get
+    K+1 labels: there is nothing to count, and nothing to race for but the row itself.
+
+    Free places are handed out by `turn`, the smallest first: that one number is all in which the ways of assignment
+    differ. It starts as `number`, so that the least filled come first; an adaptive study sets it anew as answers come
+    in, and takes it away (null) from the places of an image that is settled.
+    """
 
     study = models.ForeignKey(Study, on_delete=models.CASCADE, related_name="places")
     batch = models.ForeignKey(Batch, on_delete=models.CASCADE, related_name="places")
+    arm = models.ForeignKey("annotations.Arm", on_delete=models.RESTRICT, null=True, blank=True, related_name="places")
     number = models.PositiveSmallIntegerField(help_text="1..K")
-    rank = models.PositiveIntegerField(help_text="Drawn at random at launch: the order within one number.")
-    session = models.OneToOneField(
-        "annotations.Session", on_delete=models.SET_NULL, null=True, blank=True, related_name="place"
+    rank = models.PositiveIntegerField(help_text="Drawn at random at launch: the order within one turn.")
+    turn = models.FloatField(null=True, blank=True, help_text="Smaller is handed out first; empty: not at all.")
+    session = models.ForeignKey(
+        "annotations.Session", on_delete=models.SET_NULL, null=True, blank=True, related_name="places"
     )
 
     class Meta:
         ordering = ("study", "number", "rank")
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["batch", "number"], name="place_number_once_per_batch"),
+            models.UniqueConstraint(
+                fields=["batch", "number"], condition=Q(arm__isnull=True), name="place_number_once_per_batch"
+            ),
+            models.UniqueConstraint(
+                fields=["batch", "arm", "number"],
+                condition=Q(arm__isnull=False),
+                name="place_number_once_per_batch_and_arm",
+            ),
+            # Nobody labels an image twice.
+            models.UniqueConstraint(
+                fields=["batch", "session"], condition=Q(session__isnull=False), name="session_once_per_batch"
+            ),
             models.CheckConstraint(condition=Q(number__gte=1), name="place_number_from_1"),
         ]
         indexes: ClassVar = [
-            # The next free place: least filled first, then at random.
-            models.Index(fields=["study", "number", "rank"], condition=Q(session__isnull=True), name="place_free")
+            # The next free places, in the order in which they are handed out. One index for both would have to be
+            # sorted: PostgreSQL takes no order from an index below a column that IS NULL.
+            models.Index(
+                fields=["study", "turn", "rank"],
+                condition=Q(session__isnull=True, turn__isnull=False),
+                name="place_free",
+            ),
+            models.Index(
+                fields=["arm", "turn", "rank"],
+                condition=Q(session__isnull=True, turn__isnull=False, arm__isnull=False),
+                name="place_free_in_arm",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -19,12 +19,24 @@ from annotations.models import (
 def session_by_token(token: str) -> Session | None:
     if "\0" in token:  # PostgreSQL can't even be asked
         return None
-    return Session.objects.select_related("study", "study__dataset", "participant").filter(token=token).first()
+    sessions = Session.objects.select_related("study", "study__dataset", "participant", "arm")
+    session = sessions.filter(token=token).first()
+    return None if session is None else in_its_arm(session)
+
+
+def in_its_arm(session: Session) -> Session:
+    """The session, its study with the settings of its arm, if it has one."""
+    if session.arm is not None:
+        session.arm.dress(session.study)
+    return session
 
 
 def resumable_session(study: Study, platform_id: str) -> Session | None:
     """The session that a returning person has in this study."""
-    participant = Participant.objects.filter(study=study, platform_id=platform_id).first() if platform_id else None
+    if not platform_id:
+        return None
+    keys = Participant.platform_keys(study.pk, platform_id)
+    participant = Participant.objects.filter(study=study, platform_id_key__in=keys).first()
     return participant.sessions.order_by("-consented_at").first() if participant else None
 
 
@@ -54,12 +66,12 @@ def next_trial(session: Session) -> Trial | None:
 
 
 def _open_trials(session: Session) -> QuerySet[Trial]:
-    return stage_trials(session).exclude(_DONE).select_related("image")
+    return stage_trials(session).exclude(_DONE).select_related("image", "check_item")
 
 
 def answered_trials(session: Session) -> list[tuple[Trial, Response]]:
     """Those that the annotator may go back to, oldest first, each with what was said last."""
-    answered = stage_trials(session).filter(_ANSWERED).select_related("image").reverse()
+    answered = stage_trials(session).filter(_ANSWERED).select_related("image", "check_item").reverse()
     last = list(answered[: steps_back(session)])[::-1]
     said = {response.trial_id: response for response in Response.objects.filter(trial__in=last, current=True)}
     return [(trial, said[trial.pk]) for trial in last]
@@ -78,12 +90,18 @@ def trial_counts(session: Session) -> tuple[int, int]:
     return counts["done"], counts["all"]
 
 
-def batch_of(session: Session) -> int | None:
-    """The batch whose images the session shows; None before its trials are laid out."""
-    first = session.trials.filter(kind=TrialKind.MAIN).order_by("position").first()
-    if first is None:
-        return None
-    return StudyImage.objects.values_list("batch_id", flat=True).get(study_id=session.study_id, image_id=first.image_id)
+def batches_of(session: Session) -> list[int]:
+    """The batches whose images the session shows; none before its trials are laid out."""
+    shown = session.trials.filter(kind=TrialKind.MAIN).values("image_id")
+    batches = StudyImage.objects.filter(study_id=session.study_id, image_id__in=shown).order_by("batch_id")
+    return list(batches.values_list("batch_id", flat=True).distinct())
+
+
+def unplaced_trials(session: Session) -> QuerySet[Trial]:
+    """Trials that nobody needs answered: those without a place, and repeats of them, as far as nothing was said."""
+    unplaced = Q(kind=TrialKind.MAIN, place__isnull=True) | Q(kind=TrialKind.REPEAT, repeat_of__place__isnull=True)
+    open_ones = session.trials.filter(unplaced).exclude(_DONE)
+    return Trial.objects.filter(pk__in=open_ones.values("pk"))
 
 
 def repeated_answers(session: Session) -> list[tuple[Response, Response]]:

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from django.db.models import Count, Max, Q
 
 from annotations.models import (
+    Arm,
+    Assignment,
+    CheckKind,
     Consent,
     Framing,
     Image,
     Place,
+    Platform,
     Response,
     SessionStatus,
     Study,
+    StudyStatus,
 )
 from annotations.models.participation import OPEN_STATUSES
 from annotations.return_links import return_url_problem
+from annotations.selectors.checks import check_problems
 from elicit.labels import AnswerRules
 from elicit.labels.consistency import Verdict
 
@@ -41,9 +48,105 @@ def launch_problems(study: Study) -> list[str]:
         problems.append("With one category named there is no sum to limit: leave the limit empty.")
     for place, problem in practice_problems(study, study.practice).items():
         problems.append(f"Practice image {place + 1}: {problem}")
+    if study.budget_labels is not None and not study.one_by_one:
+        problems.append("A budget of labels needs images that are handed out one by one: fixed batches need all K.")
+    if study.one_by_one and study.batches.annotate(size=Count("study_images")).filter(size__gt=1).exists():
+        problems.append("Images handed out one by one can't lie in batches: choose the images again.")
+    if study.assignment == Assignment.ADAPTIVE and study.least_labels > study.labels_per_image:
+        problems.append("The least labels of an image are more than the most (K).")
+    for arm in study.arms.all():
+        asked = arm.dress(Study.objects.get(pk=study.pk))
+        if asked.sum_limit and asked.most_named == 1:
+            problems.append(f"Arm “{arm}”: with one category named there is no sum to limit.")
+        if asked.most_named is not None and asked.most_named > study.dataset.categories.count():
+            problems.append(f"Arm “{arm}”: the dataset has fewer than {asked.most_named} categories.")
+    if study.budget_labels is not None and any("framing" in arm.settings for arm in study.arms.all()):
+        problems.append("A budget can't be kept where arms ask different numbers of questions: leave it empty.")
+    problems += check_problems(study)
     if study.return_url and (problem := return_url_problem(study.return_url)):
         problems.append(f"The link back: {problem}")
     return problems
+
+
+# Shorter than anybody needs for a session of it: what a plan counts with before anybody has answered.
+SECONDS_OF_AN_ANSWER = 40
+SECONDS_OF_TOP_1 = 12
+LONG_SESSION_MINUTES = 45
+
+
+def expected_minutes(study: Study) -> int:
+    """About how long a session takes, before anybody has sat through one: as those of CIFAR-10S did."""
+    seconds = SECONDS_OF_TOP_1 if study.most_named == 1 and not study.ask_impossible else SECONDS_OF_AN_ANSWER
+    return max(1, round((trials_in_session(study) + len(study.practice)) * seconds / 60))
+
+
+def most_labels(study: Study) -> int:
+    """The most answers that may count: K for each image in each arm, unless the budget ends it before."""
+    images = study.study_images.count()
+    framings = [arm.settings.get("framing", study.framing) for arm in study.arms.all()] or [study.framing]
+    labels = sum(images * study.labels_per_image * len(Framing(framing).asked) for framing in framings)
+    return labels if study.budget_labels is None else min(labels, study.budget_labels)
+
+
+def sessions_needed(study: Study) -> int:
+    """How many sessions fill the study: for an adaptive one at the most."""
+    arms = max(1, study.arms.count())
+    if not study.one_by_one:
+        return study.batches.count() * study.labels_per_image * arms
+    images = study.study_images.count()
+    # A person labels no image twice: however many a session may show, K people at least.
+    shown = max(1, min(study.images_per_session, images))
+    labels = images * study.labels_per_image * arms
+    if study.budget_labels is not None:
+        labels = min(labels, study.budget_labels // len(Framing(study.framing).asked))
+    return -(-labels // shown)
+
+
+def launch_warnings(study: Study) -> list[str]:
+    """What a launch does not forbid but somebody should know before it, in words; the cost in people first."""
+    if not study.study_images.exists():
+        return []
+    said = []
+    sessions, minutes, images = sessions_needed(study), expected_minutes(study), study.study_images.count()
+    upto = "At most " if study.assignment == Assignment.ADAPTIVE else ""
+    said.append(f"{upto}{_many(sessions, 'session')} of about {_many(minutes, 'minute')}.")
+    if minutes > LONG_SESSION_MINUTES:
+        said.append("That is long for one sitting: fewer images a session keep people attentive.")
+    if study.labels_per_image == 1:
+        said.append("One label an image: nothing will tell how far people differ on it.")
+    if not study.one_by_one and sessions > 2000:
+        said.append(f"{images:,} images with {study.labels_per_image} labels each need a great many people.")
+    if study.budget_labels is not None and study.budget_labels < images * study.least_labels:
+        said.append(
+            f"The budget of {study.budget_labels:,} labels does not give all {images:,} images "
+            f"{study.least_labels} labels each: some will have fewer, or none."
+        )
+    if not study.practice:
+        said.append("There is no practice: annotators meet the screen on images that count.")
+    if not study.comprehension:
+        said.append("There is no comprehension check: nobody is asked whether they understood the instructions.")
+    if not study.repeats_per_session:
+        said.append("No image is repeated: how far an annotator agrees with themselves will not be known.")
+    arms = study.arms.count()
+    if arms == 1:
+        said.append("There is one arm alone: nothing to compare it with.")
+    elif arms:
+        said.append(f"{arms} arms, each with {study.labels_per_image} labels an image of its own.")
+    gold = study.check_items.filter(kind=CheckKind.GOLD)
+    if number := gold.filter(tolerance__isnull=True, allowed=[]).count():
+        said.append(f"{_many(number, 'gold image')} without a tolerance: nobody can pass or fail on them.")
+    if not study.licence:
+        said.append("No licence is named: whoever reads a release won't know what they may do with it.")
+    if study.predecessor is not None and study.predecessor.status == StudyStatus.LIVE:
+        said.append(f"Version {study.predecessor.version} is live still: both will take annotators.")
+    recruiting = getattr(study, "recruiting", None)
+    if recruiting is not None and recruiting.platform == Platform.PROLIFIC and not recruiting.code_completed:
+        said.append("People come from Prolific, but there is no completion code to give them.")
+    return said
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def practice_problems(
@@ -76,6 +179,12 @@ def dataset_image(study: Study, index: int) -> Image | None:
     return study.dataset.images.filter(index=index).first()
 
 
+def some_images(study: Study, number: int) -> list[Image]:
+    """So many of the study's images, spread over all of them."""
+    keys = list(study.study_images.order_by("image__index").values_list("image_id", flat=True))
+    return list(Image.objects.filter(pk__in=keys[:: max(1, len(keys) // number)][:number]).order_by("index"))
+
+
 def practice_images(study: Study) -> dict[int, Image]:
     """The images of the study's practice, by their number in the dataset; those that it lacks are left out."""
     wanted = {item["image"] for item in study.practice}
@@ -88,13 +197,33 @@ def current_consent(study: Study) -> Consent | None:
 
 def trials_in_session(study: Study) -> int:
     """How many trials a session of this study has, at the most where batches are uneven."""
-    sizes = study.batches.annotate(size=Count("study_images"))
-    largest = sizes.aggregate(largest=Max("size"))["largest"] or 0
-    return (largest + min(study.repeats_per_session, -(-largest // 2))) * len(Framing(study.framing).asked)
+    if study.one_by_one:
+        largest = min(study.images_per_session, study.study_images.count())
+    else:
+        sizes = study.batches.annotate(size=Count("study_images"))
+        largest = sizes.aggregate(largest=Max("size"))["largest"] or 0
+    shown = largest + min(study.repeats_per_session, -(-largest // 2))
+    return shown * len(Framing(study.framing).asked) + study.check_items.count()
 
 
-def has_free_place(study: Study) -> bool:
-    return Place.objects.filter(study=study, session__isnull=True).exists()
+def has_free_place(study: Study, arm: Arm | None = None) -> bool:
+    """Whether a session to come finds a place: in this arm, or in any where none is named."""
+    if study.labels_left is not None and study.labels_left < len(Framing(study.framing).asked):
+        return False
+    free = Place.objects.filter(study=study, session__isnull=True, turn__isnull=False)
+    return (free if arm is None else free.filter(arm=arm)).exists()
+
+
+def arms_to_draw_from(study: Study) -> list[Arm]:
+    """The arms with a free place that are least filled for their weight, by sessions under way and completed."""
+    filled = Q(sessions__status__in=[*OPEN_STATUSES, SessionStatus.COMPLETED], sessions__excluded_at__isnull=True)
+    arms = list(study.arms.annotate(filled=Count("sessions", filter=filled)).order_by("pk"))
+    if not arms:
+        return []
+    # All of them where none has a place: whoever draws is told that the study is full.
+    arms = [arm for arm in arms if has_free_place(study, arm)] or arms
+    least = min(Fraction(arm.filled, arm.weight) for arm in arms)
+    return [arm for arm in arms if Fraction(arm.filled, arm.weight) == least]
 
 
 def category_names(study: Study) -> list[str]:
@@ -131,10 +260,22 @@ class StudyProgress:
     labels: int
     labels_wanted: int
     inconsistent: int
+    settled: int = 0
+    adaptive: bool = False
 
     @property
     def percent(self) -> int:
         return round(100 * self.labels / self.labels_wanted) if self.labels_wanted else 0
+
+    @property
+    def words(self) -> str:
+        """How far it is, in a sentence."""
+        if self.adaptive:
+            return (
+                f"settled {self.settled:,} of {self.images:,} images, "
+                f"{self.labels:,} of at most {self.labels_wanted:,} labels"
+            )
+        return f"{self.labels:,} of {self.labels_wanted:,} labels ({self.percent} %)"
 
 
 def study_progress(study: Study) -> StudyProgress:
@@ -160,6 +301,8 @@ def study_progress(study: Study) -> StudyProgress:
         withdrawn=sessions["withdrawn"],
         excluded=sessions["excluded"],
         labels=Response.objects.filter(trial__place__study=study, current=True).count(),
-        labels_wanted=images * study.labels_per_image * len(Framing(study.framing).asked),
+        labels_wanted=most_labels(study),
+        settled=study.batches.filter(settled=True).count() if study.assignment == Assignment.ADAPTIVE else 0,
+        adaptive=study.assignment == Assignment.ADAPTIVE,
         inconsistent=sessions["inconsistent"],
     )

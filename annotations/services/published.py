@@ -49,11 +49,20 @@ class Imported:
 
 
 @transaction.atomic
-def import_cifar10s(*, raw: Sequence[RawResponse], dataset: Dataset, name: str, slug: str, now: datetime) -> Imported:
+def import_cifar10s(
+    *,
+    raw: Sequence[RawResponse],
+    dataset: Dataset,
+    name: str,
+    slug: str,
+    now: datetime,
+    by_hand: Sequence[Repair] = (),
+) -> Imported:
     """The raw responses of CIFAR-10S as a closed study: all of them or none.
 
     Whoever is in the file twice comes in once. Answers that contradict themselves are mended by the rules of
-    `cifar10s.repaired`, each repair reported. The order in which the classes were shown was not published and stays
+    `cifar10s.repaired`, each repair reported, and its code kept in the response's `process` under `mended`; so are
+    those that reading the file made `by_hand`. The order in which the classes were shown was not published and stays
     empty; times of day were not either, so everything carries the time of the import.
 
     Raises:
@@ -66,27 +75,38 @@ def import_cifar10s(*, raw: Sequence[RawResponse], dataset: Dataset, name: str, 
     main = {response.row for response in firsts}
     kept = [response for response in raw if response.row in main or response.row in first_of]
     said, mended = _elicited(kept)
+    codes = _codes(kept, [*by_hand, *mended])
 
     people: dict[str, list[RawResponse]] = {}
     for response in kept:
         people.setdefault(response.subject, []).append(response)
     study = _closed_study(people, dataset, name, slug, now)
     sessions = _sessions(study, people, now)
-    _trials(study, sessions, people, first_of, said, now)
+    _trials(study, sessions, people, first_of, said, codes, now)
     for session in sessions.values():
         quality.check_session(str(session.pk), now)
     return Imported(study, len(sessions), len(kept), [*twice, *mended])
 
 
 def _elicited(kept: Sequence[RawResponse]) -> tuple[dict[int, Elicited], list[Repair]]:
-    """What each row says, mended, by row number; and the repairs."""
-    rows: dict[int, list[int]] = {}
+    """What each row says, mended, by row number; and the repairs, which name rows."""
+    said: dict[int, Elicited] = {}
+    repairs: list[Repair] = []
     for response in kept:
-        rows.setdefault(response.image, []).append(response.row)
-    mended, repairs = cifar10s.repaired(cifar10s.answers_of(kept))
-    return {
-        row: elicited for image, those in rows.items() for row, elicited in zip(those, mended[image], strict=True)
-    }, repairs
+        mended, made = cifar10s.repaired({response.image: [response.answer]})
+        said[response.row] = mended[response.image][0]
+        repairs += [replace(repair, where=f"row {response.row}", annotator=response.subject) for repair in made]
+    return said, repairs
+
+
+def _codes(kept: Sequence[RawResponse], repairs: Sequence[Repair]) -> dict[int, list[str]]:
+    """What was mended in each row that came in, by row number."""
+    rows = {f"row {response.row}": response.row for response in kept}
+    codes: dict[int, list[str]] = {}
+    for repair in repairs:
+        if repair.where in rows:
+            codes.setdefault(rows[repair.where], []).append(repair.what)
+    return codes
 
 
 def _closed_study(people: dict[str, list[RawResponse]], dataset: Dataset, name: str, slug: str, now: datetime) -> Study:
@@ -116,7 +136,7 @@ def _sessions(study: Study, people: dict[str, list[RawResponse]], now: datetime)
     """A completed session for each person, in a place of its own."""
     consent: Consent | None = selectors.current_consent(study)
     assert consent is not None  # noqa: S101 (create_study made it)
-    participants = Participant.objects.bulk_create(Participant(study=study, platform_id=subject) for subject in people)
+    participants = Participant.objects.bulk_create(Participant.of(study, subject) for subject in people)
     sessions = Session.objects.bulk_create(
         Session(
             study=study,
@@ -147,6 +167,7 @@ def _trials(
     people: dict[str, list[RawResponse]],
     first_of: dict[int, int],
     said: dict[int, Elicited],
+    codes: dict[int, list[str]],
     now: datetime,
 ) -> None:
     images = {row.image.index: row.image for row in study.study_images.select_related("image")}
@@ -172,6 +193,7 @@ def _trials(
                     trial=trial,
                     received_at=now,
                     duration_ms=round(response.milliseconds or 0),
+                    process={"mended": codes[response.row]} if response.row in codes else {},
                     **columns(said[response.row]),
                 )
             )

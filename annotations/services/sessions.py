@@ -5,33 +5,35 @@ Every function that changes a session locks its row first: one session's writes 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import numpy as np
-from django.db import IntegrityError, connection, transaction
-from django.db.models import QuerySet
+from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
 from annotations import selectors
-from annotations.assignment import draw_category_order, plan_session
+from annotations.assignment import draw_category_order, plan_session, with_checks
 from annotations.errors import refuse
 from annotations.kinds import CHECK_SESSION
 from annotations.models import (
+    Arm,
     Framing,
     Participant,
     Place,
     Session,
     SessionStatus,
     Study,
+    StudyImage,
     StudyStatus,
     Trial,
     TrialKind,
 )
-from annotations.models.participation import OPEN_STATUSES
+from annotations.models.participation import OPEN_STATUSES, new_annotator, pseudonym
 from annotations.questionnaire import wrong_answers
+from annotations.services import places
 from jobs.services import enqueue
 
 COMPREHENSION_ATTEMPTS = 2
@@ -55,16 +57,19 @@ def begin_session(
     consent = selectors.current_consent(study)
     if consent is None or consent.version != consent_version:
         raise refuse("consent_missing", _("The text has changed: please read it again."))
-    if not selectors.has_free_place(study):
+    arm, drawn_from = draw_arm(study, rng)
+    if not selectors.has_free_place(study, arm):
         raise refuse("study_full")
     order = draw_category_order(study.dataset.categories.count(), rng, shuffle=study.shuffle_categories)
     try:
         with transaction.atomic():
-            participant = Participant.objects.create(study=study, platform_id=platform_id)
+            participant = _enrol(study, platform_id)
             return Session.objects.create(
                 study=study,
                 participant=participant,
                 consent=consent,
+                arm=arm,
+                arms_drawn_from=drawn_from,
                 consented_at=now,
                 seen_at=now,
                 category_order=order,
@@ -74,6 +79,16 @@ def begin_session(
         if known := selectors.resumable_session(study, platform_id):
             return known
         raise
+
+
+def _enrol(study: Study, platform_id: str) -> Participant:
+    participant = Participant.of(study, platform_id)
+    attempt = 0
+    while Participant.objects.filter(study=study, annotator=participant.annotator).exists():
+        attempt += 1
+        participant.annotator = pseudonym(study.pk, platform_id, attempt) if platform_id else new_annotator()
+    participant.save()
+    return participant
 
 
 @transaction.atomic
@@ -135,24 +150,37 @@ def begin_trials(*, session_id: UUID, now: datetime, rng: np.random.Generator) -
     return _begin_trials(session, now, rng) if session.status in BEFORE_TRIALS else session
 
 
+def draw_arm(study: Study, rng: np.random.Generator) -> tuple[Arm | None, list[str]]:
+    """An arm for a new session, drawn at random among those least filled, and their names; None where there are none.
+
+    An arm is filled by sessions under way and completed, in proportion to its weight; one without a free place is not
+    drawn. What the draw depends on does not grow with the number of images.
+    """
+    arms = selectors.arms_to_draw_from(study)
+    if not arms:
+        return None, []
+    return arms[int(rng.integers(len(arms)))], [arm.name for arm in arms]
+
+
 def _next_step(session: Session, now: datetime, rng: np.random.Generator) -> Session:
     """The step after the instructions or the practice. Steps whose setting is empty are passed over."""
     study = session.study
     if study.practice and session.status == SessionStatus.INSTRUCTIONS:
-        _welcome(study)
+        _welcome(session)
         _lay_out_practice(session)
         return _set(session, status=SessionStatus.PRACTICE, seen_at=now)
     if study.comprehension:
-        _welcome(study)
+        _welcome(session)
         return _set(session, status=SessionStatus.COMPREHENSION, seen_at=now)
     return _begin_trials(session, now, rng)
 
 
-def _welcome(study: Study) -> None:
+def _welcome(session: Session) -> None:
     """Let nobody practise for a place that is gone already."""
+    study = session.study
     if study.status != StudyStatus.LIVE:
         raise refuse("study_not_live")
-    if not selectors.has_free_place(study):
+    if not selectors.has_free_place(study, session.arm):
         raise refuse("study_full")
 
 
@@ -177,15 +205,30 @@ def _begin_trials(session: Session, now: datetime, rng: np.random.Generator) -> 
     study = session.study
     if study.status != StudyStatus.LIVE:
         raise refuse("study_not_live")
-    place = claim_place(session)
-    if place is None:
+    held = {place.batch_id: place for place in places.claim(session)}
+    if not held:
         raise refuse("study_full")
-    images = list(place.batch.study_images.order_by("pk").values_list("image_id", flat=True))
-    plan = plan_session(images, study.repeats_per_session, rng)
+    shown = StudyImage.objects.filter(batch_id__in=list(held)).order_by("pk").values_list("image_id", "batch_id")
+    place_on = {image: held[batch] for image, batch in shown}
+    checks = list(study.check_items.order_by("pk"))
+    plan = with_checks(
+        plan_session(list(place_on), study.repeats_per_session, rng), [check.image_id for check in checks], rng
+    )
     # In a study that asks two questions, one right after the other about the same image.
     asked = Framing(study.framing).asked
     trials: dict[tuple[int, Framing], Trial] = {}
     for number, planned in enumerate(plan):
+        if planned.check is not None:
+            check = checks[planned.check]
+            trials[number, asked[0]] = Trial(
+                session=session,
+                image_id=planned.image,
+                position=len(trials) + 1,
+                kind=TrialKind(check.kind),
+                framing=asked[0],
+                check_item=check,
+            )
+            continue
         for framing in asked:
             trials[number, framing] = Trial(
                 session=session,
@@ -193,44 +236,11 @@ def _begin_trials(session: Session, now: datetime, rng: np.random.Generator) -> 
                 position=len(trials) + 1,
                 kind=TrialKind.MAIN if planned.repeat_of is None else TrialKind.REPEAT,
                 framing=framing,
-                place=place if planned.repeat_of is None else None,
+                place=place_on[planned.image] if planned.repeat_of is None else None,
                 repeat_of=None if planned.repeat_of is None else trials[planned.repeat_of, framing],
             )
     Trial.objects.bulk_create(trials.values())
     return _set(session, status=SessionStatus.TRIALS, trials_begun_at=now, seen_at=now)
-
-
-def claim_place(session: Session, batch_id: int | None = None) -> Place | None:
-    """Give the session a free place of its study (on one batch, or any: least filled first, then at random).
-
-    Rows that another transaction is just taking are passed over; only when no other is free does it wait for them,
-    in case that transaction fails.
-    """
-    free = Place.objects.filter(study_id=session.study_id, session__isnull=True).order_by("number", "rank")
-    if batch_id is not None:
-        free = free.filter(batch_id=batch_id)
-    # On SQLite the transaction itself, IMMEDIATE, is the lock.
-    skip = connection.features.has_select_for_update_skip_locked
-    place = _first_locked(free.select_for_update(skip_locked=skip))
-    if place is None and skip:
-        place = _first_locked(free.select_for_update())
-    if place is not None:
-        place.session = session
-        place.save(update_fields=["session"])
-    return place
-
-
-def _first_locked(free: QuerySet[Place]) -> Place | None:
-    """The first row of a locking query; no lock stays behind where there is none.
-
-    PostgreSQL keeps the lock on a row that turns out to be taken meanwhile. Two who found nothing would go on to wait
-    for each other's: only the end of a savepoint gives such locks back.
-    """
-    with transaction.atomic():
-        place = free.first()
-        if place is None:
-            transaction.set_rollback(True)
-    return place
 
 
 def save_questionnaire(*, session_id: UUID, answers: dict[str, Any], now: datetime) -> Session:
@@ -262,6 +272,7 @@ def after_last_answer(session: Session, now: datetime) -> None:
 def complete(session: Session, now: datetime) -> None:
     """Close a locked session and queue its check, in one transaction."""
     _set(session, status=SessionStatus.COMPLETED, completed_at=now, seen_at=now)
+    places.answered(session)
     enqueue(CHECK_SESSION, session.pk)
 
 
@@ -291,19 +302,25 @@ def give_back_places(now: datetime) -> int:
     return given
 
 
+@transaction.atomic
+def give_up(*, session_id: UUID) -> bool:
+    """Free the place of a session whose person left, as their platform says. Whether it was at work until now."""
+    session = lock(session_id)
+    if not session.is_open:
+        return False
+    _abandon(session)
+    return True
+
+
 def _abandon(session: Session) -> None:
-    give_back_place(session)
+    places.give_back(session)
     _set(session, status=SessionStatus.ABANDONED)
 
 
-def give_back_place(session: Session) -> None:
-    """Offer a locked session's place to others. Its answers stay, but count towards no K."""
-    session.trials.update(place=None)
-    Place.objects.filter(session=session).update(session=None)
-
-
 def come_back(*, session_id: UUID, now: datetime) -> Session:
-    """Let an abandoned session go on, if its batch still has a place or nothing is left to answer.
+    """Let an abandoned session go on, if its images still have places or nothing is left to answer.
+
+    Of images handed out one by one it goes on with those that have; the others are passed over.
 
     Raises:
         AnnotationError: `place_given_away`.
@@ -316,20 +333,29 @@ def come_back_locked(session: Session, now: datetime) -> Session:
     """`come_back` for a session whose row the caller has locked."""
     if session.status != SessionStatus.ABANDONED:
         return session
-    batch_id = selectors.batch_of(session)
-    if batch_id is None:
+    batches = selectors.batches_of(session)
+    if not batches:
         return _set(session, status=_step_before_trials(session), seen_at=now)
     done, all_trials = selectors.trial_counts(session)
     # Whoever is excluded may finish all the same, but takes nobody's place.
-    place = None if session.excluded_at else claim_place(session, batch_id)
-    if place is not None:
-        session.trials.filter(kind=TrialKind.MAIN).update(place=place)
-    elif done < all_trials and not session.excluded_at:
-        raise refuse("place_given_away")
+    if not session.excluded_at:
+        held = places.claim_again(session, batches)
+        if not held and done < all_trials:
+            raise refuse("place_given_away")
+        take_up(session, held)
+        selectors.unplaced_trials(session).update(skipped_at=now)
+        done, all_trials = selectors.trial_counts(session)
     if done < all_trials:
         return _set(session, status=SessionStatus.TRIALS, seen_at=now)
     after_last_answer(session, now)
     return session
+
+
+def take_up(session: Session, held: Sequence[Place]) -> None:
+    """Let the session's main trials count in these places, each on its own batch's images."""
+    for place in held:
+        images = StudyImage.objects.filter(batch_id=place.batch_id).values("image_id")
+        session.trials.filter(kind=TrialKind.MAIN, image_id__in=images).update(place=place)
 
 
 def _step_before_trials(session: Session) -> SessionStatus:
@@ -340,7 +366,9 @@ def _step_before_trials(session: Session) -> SessionStatus:
 
 
 def lock(session_id: UUID) -> Session:
-    return Session.objects.select_for_update(of=("self",)).select_related("study", "study__dataset").get(pk=session_id)
+    """The session's row, to be written by nobody else. Its study comes with the settings of the session's arm."""
+    sessions = Session.objects.select_for_update(of=("self",))
+    return selectors.in_its_arm(sessions.select_related("study", "study__dataset", "arm").get(pk=session_id))
 
 
 def _set(session: Session, **values: Any) -> Session:

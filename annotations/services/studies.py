@@ -15,7 +15,7 @@ from django.utils.text import slugify
 from annotations import selectors
 from annotations.assignment import draw_ranks, make_batches
 from annotations.errors import refuse
-from annotations.models import Batch, Consent, Dataset, Place, Study, StudyImage, StudyStatus
+from annotations.models import Arm, Batch, Consent, Dataset, Place, Study, StudyImage, StudyStatus
 from annotations.presets import Preset
 
 
@@ -101,7 +101,7 @@ def choose_images(study: Study, indices: Iterable[int] | None, rng: np.random.Ge
         ValidationError: an index that the dataset does not have.
     """
     chosen = images_of(study.dataset) if indices is None else list(indices)
-    batches = make_batches(chosen, study.images_per_session, rng)
+    batches = make_batches(chosen, 1 if study.one_by_one else study.images_per_session, rng)
     return choose_batches(study, batches)
 
 
@@ -166,7 +166,7 @@ def known_images(dataset: Dataset, batches: Sequence[Sequence[int]]) -> dict[int
 
 @transaction.atomic
 def launch(study_id: int, rng: np.random.Generator) -> Study:
-    """Make the K places of every batch and open the study.
+    """Make the K places of every batch (in each arm) and open the study.
 
     Raises:
         AnnotationError: it is no draft, or something is missing (`launch_refused`, saying what).
@@ -175,16 +175,18 @@ def launch(study_id: int, rng: np.random.Generator) -> Study:
     if problems := selectors.launch_problems(study):
         raise refuse("launch_refused", " ".join(problems))
     batches = list(study.batches.values_list("pk", flat=True))
-    for number in range(1, study.labels_per_image + 1):
-        ranks = draw_ranks(len(batches), rng)
-        Place.objects.bulk_create(
-            (
-                Place(study=study, batch_id=batch, number=number, rank=rank)
-                for batch, rank in zip(batches, ranks, strict=True)
-            ),
-            batch_size=1000,
-        )
-    return _move(study, StudyStatus.LIVE, launched_at=timezone.now())
+    arms: list[Arm | None] = [*study.arms.all()]
+    for arm in arms or [None]:
+        for number in range(1, study.labels_per_image + 1):
+            ranks = draw_ranks(len(batches), rng)
+            Place.objects.bulk_create(
+                (
+                    Place(study=study, batch_id=batch, arm=arm, number=number, rank=rank, turn=number)
+                    for batch, rank in zip(batches, ranks, strict=True)
+                ),
+                batch_size=1000,
+            )
+    return _move(study, StudyStatus.LIVE, launched_at=timezone.now(), labels_left=study.budget_labels)
 
 
 @transaction.atomic

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -45,6 +45,10 @@ class Character:
         seconds: median time for an image.
         leaves_after: share of the trials after which they go, 1 for never.
         misunderstands: chance that they answer a question of the comprehension check at random.
+        certain: always says 100 % of one category, and that all others are impossible.
+        slips: chance that they take an image for its lookalike for once. The published study's people named another
+            category for one repeat in fifteen, which is a slip in twenty-eight answers.
+        reads: chance that they do what an attention check asks.
     """
 
     name: str
@@ -54,17 +58,21 @@ class Character:
     seconds: float = 12.0
     leaves_after: float = 1.0
     misunderstands: float = 0.0
+    certain: bool = False
+    slips: float = 0.0
+    reads: float = 1.0
 
 
-CAREFUL = Character("careful")
-CARELESS = Character("careless", careless=True, seconds=4.0, misunderstands=0.6)
+CAREFUL = Character("careful", slips=0.036, reads=0.98)
+CARELESS = Character("careless", careless=True, seconds=4.0, misunderstands=0.6, reads=0.0)
+CERTAIN = Character("certain", accuracy=0.8, certain=True, seconds=5.0, misunderstands=0.2, slips=0.05, reads=0.7)
 CONTRADICTORY = Character("contradictory", contradicts=True)
-HURRIED = Character("hurried", accuracy=0.7, seconds=1.2, misunderstands=0.2)
+HURRIED = Character("hurried", accuracy=0.7, seconds=1.2, misunderstands=0.2, slips=0.1, reads=0.5)
 LEAVER = Character("leaver", leaves_after=0.5)
 
-CHARACTERS = {c.name: c for c in (CAREFUL, CARELESS, CONTRADICTORY, HURRIED, LEAVER)}
+CHARACTERS = {c.name: c for c in (CAREFUL, CARELESS, CERTAIN, CONTRADICTORY, HURRIED, LEAVER)}
 # Mostly careful people, and each of the others within the first dozen. Leavers come on top: they complete nothing.
-USUAL_MIX = ("careful", "careful", "contradictory", "careful", "hurried", "careful", "careless", "careful")
+USUAL_MIX = ("careful", "careful", "contradictory", "careful", "hurried", "certain", "careless", "careful")
 
 
 def mix(count: int) -> list[Character]:
@@ -79,6 +87,7 @@ def answer(
     categories: int,
     person: np.random.Generator,
     seed: int,
+    told: int | None = None,
 ) -> Answer:
     """What the character says of an image.
 
@@ -89,7 +98,10 @@ def answer(
         image: what identifies the image (its URL).
         seen: the class in the picture, if known.
         categories: K, at least 2.
+        told: the category that an attention check asks for.
     """
+    if told is not None and person.random() < character.reads:
+        return Answer(((told, 100.0),), tuple(c for c in range(categories) if c != told), _pace(character, person))
     if character.careless:
         top = int(person.integers(categories))
         return Answer(((top, 100.0),), tuple(c for c in range(categories) if c != top), _pace(character, person))
@@ -100,6 +112,9 @@ def answer(
         others = [(shown + 1) % categories]
     doubt = view.random()
     top, second = (shown, others[0]) if view.random() < character.accuracy else (others[0], shown)
+    if character.slips and person.random() < character.slips:
+        top, second = second, top
+    doubt = 0.0 if character.certain else doubt
     wobble = float(person.integers(-1, 2)) * 5
     if doubt < 0.45:
         named: tuple[tuple[int, float], ...] = ((top, 100.0),)
@@ -112,6 +127,14 @@ def answer(
     everything = doubt < 0.45 or view.random() < 0.5
     impossible = unnamed if everything else [c for c in unnamed if view.random() < 0.7]
     return Answer(named, tuple(impossible), _pace(character, person))
+
+
+def asked_for(note: str, names: Sequence[str]) -> int | None:
+    """The category that an attention check's note asks for: the first that it names."""
+    words = note.casefold()
+    found = [(words.find(name.casefold()), -len(name), index) for index, name in enumerate(names)]
+    named = [each for each in found if each[0] >= 0]
+    return min(named)[2] if named else None
 
 
 def under_rules(said: Answer, most_named: int | None, ask_impossible: bool) -> Answer:

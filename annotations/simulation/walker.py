@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from annotations.simulation.characters import Answer, Character, answer, contradictions, under_rules
+from annotations.simulation.characters import Answer, Character, answer, asked_for, contradictions, under_rules
 
 TIMEOUT = 60.0
 MOST_STEPS = 20
@@ -154,15 +154,18 @@ class Walker:
     def _answer_all(self, data: dict[str, Any], outcome: Outcome) -> bool:
         """Answer the trials of a stage one by one; False when the character leaves half-way."""
         categories, rules = len(data["categories"]), data["rules"]
+        # By index: the screen has them in an order of its own.
+        names = [name for _, name in sorted((each["index"], each["name"]) for each in data["categories"])]
         practising = data["stage"] == "practice"
-        told = 0
+        feedback = 0
         trial = data["trials"][0]
         while trial is not None:
             if not practising and data["done"] >= self.character.leaves_after * data["total"]:
                 return False
             self._look(trial["image_url"])
             seen = self.see(trial["image_url"])
-            good = answer(self.character, trial["image_url"], seen, categories, self.person, self.seed)
+            told = asked_for(trial["note"], names) if trial["note"] else None
+            good = answer(self.character, trial["image_url"], seen, categories, self.person, self.seed, told)
             good = under_rules(good, rules["most_named"], rules["ask_impossible"])
             if self.character.contradicts and not practising and outcome.refused < 5:
                 for code, bad in contradictions(good, categories):
@@ -172,12 +175,12 @@ class Walker:
             status, body = self._put(data, trial["id"], good)
             if status not in {200, 201}:
                 raise WalkError(f"A good answer was refused: {status} {body}")
-            told += body["feedback"] is not None
+            feedback += body["feedback"] is not None
             data["done"] = body["done"]
             trial = body["next"]
             outcome.practised += practising
             outcome.answered += not practising
-        if practising != (told > 0):
+        if practising != (feedback > 0):
             raise WalkError("Practice comes with feedback, and trials come without.")
         return True
 

@@ -16,7 +16,8 @@ RULE_VERSION = 1
 
 # Every named class counts, and nothing is added to what was said. With gamma > 0 the label jumps where the
 # percentages reach 100, so that 60 + 39 and 60 + 40 would look like a change of mind.
-_COMPARED = LabelVariety(Depth.TALL, Redistribution.CLAMP, gamma=0.0)
+COMPARED = LabelVariety(Depth.TALL, Redistribution.CLAMP, gamma=0.0)
+"""What answers are made into before they are compared."""
 
 _TOLERANCE = 1e-9
 
@@ -46,7 +47,7 @@ class RepeatComparison:
 def compare(first: Elicited, again: Elicited, categories: int) -> RepeatComparison:
     """The repeat ``again`` against the answer ``first``, both on ``categories`` classes."""
     (top, percentage), (top_again, percentage_again) = first.named[0], again.named[0]
-    before, after = _COMPARED.soft_labels(Answers.from_elicited([first, again], categories=categories))
+    before, after = COMPARED.soft_labels(Answers.from_elicited([first, again], categories=categories))
     same_top = top == top_again
     return RepeatComparison(
         same_top=same_top,

@@ -67,11 +67,15 @@ def score_outcome(forecast: ArrayLike, outcome: ArrayLike, *, score: Score, floo
     return expected_score(q, _certain(outcome, q.shape), score=score, floor=floor)
 
 
-def leave_one_out(labels: ArrayLike, images: ArrayLike, annotators: ArrayLike) -> tuple[Floats, Integers]:
+def leave_one_out(
+    labels: ArrayLike, images: ArrayLike, annotators: ArrayLike, *, voices: ArrayLike | None = None
+) -> tuple[Floats, Integers]:
     """What the others said: (R, K) the mean of the other people's labels on each response's image, and (R,) how many.
 
     Takes the flat arrays of :mod:`elicit.labels.agreement`, in any order. Every person's answers on an image
-    are averaged first. Where there are no others the row is all 0, which no function takes for a label.
+    are averaged first. ``voices`` (R,): whether a response counts among the others; all do by default, and all
+    of a person's on an image have to be alike. Where there are no others the row is all 0, which no function
+    takes for a label.
     """
     responses = Responses.of(labels, images, annotators)
     count, classes = responses.labels.shape
@@ -81,9 +85,12 @@ def leave_one_out(labels: ArrayLike, images: ArrayLike, annotators: ArrayLike) -
     cells = np.flatnonzero(np.append(True, responses.cell[1:] != responses.cell[:-1]))
     persons = np.add.reduceat(responses.labels * responses.weights[:, np.newaxis], cells)
     first_cells = np.flatnonzero(np.append(True, responses.cell_image[1:] != responses.cell_image[:-1]))
+    heard = np.ones(count, dtype=np.bool_) if voices is None else np.asarray(voices, dtype=np.bool_)
+    voice = heard[responses.order][cells]
+    persons *= voice[:, np.newaxis]
     everybody = np.add.reduceat(persons, first_cells)
     sums = np.maximum(everybody[responses.cell_image] - persons, 0.0)
-    number = (responses.people - 1)[responses.cell_image]
+    number = (np.add.reduceat(voice.astype(np.int64), first_cells)[responses.cell_image] - voice).astype(np.int64)
     sums[number == 0] = 0.0
     sums /= np.where(number > 0, sums.sum(axis=1), 1.0)[:, np.newaxis]
     crowd[responses.order], others[responses.order] = sums[responses.cell], number[responses.cell]

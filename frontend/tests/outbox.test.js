@@ -10,7 +10,7 @@ const ADDRESS = {
   skipApi: "/api/trials/{trial}/skip",
   authorization: "Session secret",
 };
-const NEXT = { id: "next", image_url: "/n.png", position: 9, framing: "others" };
+const NEXT = { id: "next", image_url: "/n.png", position: 9, framing: "others", note: "" };
 
 const json = (status, data) => () => Promise.resolve(new Response(JSON.stringify(data), { status }));
 const stored = (done) => json(201, { done, total: 9, next: NEXT });

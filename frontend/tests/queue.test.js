@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { Queue } from "../static/annotate/queue.js";
 
-const trial = (position) => ({ id: `t${position}`, image_url: `/${position}.png`, position, framing: "others" });
+const trial = (position) => ({ id: `t${position}`, image_url: `/${position}.png`, position, framing: "others", note: "" });
 const said = (id, percentage) => ({ id, named: [{ category: 1, percentage }], impossible: [] });
 const queue = (more = {}) =>
   new Queue({

@@ -395,6 +395,7 @@ def test_a_curator_walks_the_pages_that_annotators_will_see(curator: Client, stu
         "consent": "Taking part is voluntary",
         "instructions": "100 other people",
         "comprehension": "Whose view?",
+        "trial": "trial-data",
         "questionnaire": "How clear were the instructions?",
         "done": "C0DE",
     }

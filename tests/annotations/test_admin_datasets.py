@@ -67,7 +67,7 @@ def test_an_uploaded_archive_becomes_a_dataset(curator: Client, tmp_path: Path) 
     assert list(dataset.images.values_list("index", "reference")) == [(i, i % 10) for i in range(12)]
     text = page(curator, dataset)
     assert "ready" in text
-    assert text.count(".png") == 12
+    assert text.count("/thumbnail/") == 12
     assert "Airplane, Automobile" in text
 
 

@@ -40,7 +40,8 @@ def settings_of(study: Study, **changes: object) -> dict[str, Any]:
     """The form of a draft as the page sends it."""
     names = [
         "name", "slug", "labels_per_image", "images_per_session", "repeats_per_session", "repeat_distance",
-        "idle_minutes", "framing", "input_mode", "image_scale", "language", "instructions", "time_estimate",
+        "assignment", "least_labels", "settled_within", "idle_minutes", "framing", "input_mode", "image_scale",
+        "language", "instructions", "time_estimate",
         "pay_note", "completion_code", "screenout_code", "return_url", "licence", "recruitment", "demographics",
     ]  # fmt: skip
     consent = study.consents.order_by("-version").first()
@@ -385,5 +386,5 @@ def test_the_list_shows_every_study_and_its_progress(curator: Client) -> None:
 
     text = curator.get("/admin/annotations/study/").content.decode()
 
-    assert "20 of 40 (50 %)" in text
+    assert "20 of 40 labels (50 %)" in text
     assert "Draft" in text

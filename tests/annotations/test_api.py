@@ -91,6 +91,7 @@ def test_an_answer_is_stored_and_the_next_trial_comes_back(session: Session) -> 
             "image_url": f"/image/{second.image.sha256}-5x.png",
             "position": 2,
             "framing": "others",
+            "note": "",
         },
         "feedback": None,
     }

@@ -284,7 +284,7 @@ def test_the_languages_to_choose_from_are_named_in_themselves(study: Study) -> N
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda preset: preset.key)
 def test_a_preset_comes_in_every_language_with_the_same_settings(preset: Preset) -> None:
-    told = {"instructions", "time_estimate", "questionnaire", "language"}
+    told = {"instructions", "time_estimate", "questionnaire", "comprehension", "language"}
     english = preset.in_language("")
 
     assert english.consent == preset.consent

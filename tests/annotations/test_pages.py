@@ -251,12 +251,15 @@ def test_the_cookie_of_one_study_does_not_lead_into_another(study: Study) -> Non
     assert browser.get(link(other)).status_code == 200
 
 
-def test_a_platforms_link_leads_its_person_back_from_any_device(study: Study) -> None:
-    session = arrive(study, "p1")
+def test_a_persons_link_leads_back_in_their_own_browser_and_tells_others_of_the_personal_link(study: Study) -> None:
+    browser = Client()
+    session = arrive(study, "p1", browser)
 
-    response = Client().get(link(study, "p1"))
-
-    assert response["Location"] == page_of(session)
+    assert browser.get(link(study, "p1"))["Location"] == page_of(session)
+    for foreign in (Client().get(link(study, "p1")), Client().post(link(study, "p1"), AGREED)):
+        assert foreign.status_code == 409
+        assert "personal link" in text_of(foreign)
+        assert session.token not in text_of(foreign)
 
 
 def test_another_persons_link_does_not_lead_to_this_browsers_session(study: Study) -> None:
@@ -294,9 +297,10 @@ def test_ids_of_platforms_are_taken_whole(study: Study) -> None:
 
 @pytest.mark.parametrize("platform_id", ["%F0%9F%90%A6", "%3Cscript%3E", "%FF%FE", "a'b\"c--"])
 def test_ids_of_platforms_may_hold_any_sign(study: Study, platform_id: str) -> None:
-    session = arrive(study, platform_id)
+    browser = Client()
+    session = arrive(study, platform_id, browser)
 
-    assert Client().get(link(study, platform_id))["Location"] == page_of(session)
+    assert browser.get(link(study, platform_id))["Location"] == page_of(session)
 
 
 def test_an_abandoned_session_goes_on_when_its_page_is_opened(study: Study) -> None:
@@ -555,7 +559,7 @@ def test_no_page_gives_away_a_label_or_a_dataset_or_another_person() -> None:
 
 def test_a_trial_is_known_by_its_pixels_alone(study: Study) -> None:
     for trial in trial_data(Client().get(page_of(at_trials(study))))["trials"]:
-        assert set(trial) == {"id", "image_url", "position", "framing"}
+        assert set(trial) == {"id", "image_url", "position", "framing", "note"}
         assert re.fullmatch(r"/image/[0-9a-f]{64}-5x\.png", trial["image_url"])
 
 

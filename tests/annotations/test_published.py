@@ -58,7 +58,8 @@ def test_each_person_becomes_a_completed_session_in_a_place_of_its_own() -> None
 
 def test_its_sessions_are_checked_like_any_other() -> None:
     imported(said(1, "ana", 4), said(2, "ana", 4, repeat=True), said(3, "bea", 4))
-    verdicts = dict(ConsistencyCheck.objects.values_list("session__participant__platform_id", "verdict"))
+    checks = ConsistencyCheck.objects.select_related("session__participant")
+    verdicts = {check.session.participant.platform_id: check.verdict for check in checks}
     assert verdicts == {"ana": "consistent", "bea": "undetermined"}
 
 

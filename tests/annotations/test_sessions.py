@@ -180,7 +180,7 @@ def test_the_trials_are_the_batch_in_random_order_and_then_repeats() -> None:
     trials = list(session.trials.order_by("position"))
     assert [trial.position for trial in trials] == list(range(1, 8))
     assert [trial.kind for trial in trials] == [TrialKind.MAIN] * 5 + [TrialKind.REPEAT] * 2
-    batch = session.place.batch.study_images.values_list("image_id", flat=True)
+    batch = session.places.get().batch.study_images.values_list("image_id", flat=True)
     assert sorted(trial.image_id for trial in trials[:5]) == sorted(batch)
     for trial in trials[5:]:
         assert trial.repeat_of is not None
@@ -368,10 +368,10 @@ def test_who_comes_back_while_the_batch_has_a_place_goes_on_where_they_were() ->
 def test_who_comes_back_gets_a_place_on_their_own_batch_only() -> None:
     study = make.make_study(images_per_session=5, labels_per_image=1)
     session = make.begin(make.make_session(study))
-    mine = session.place.batch_id
+    mine = session.places.get().batch_id
     abandon(session)
     taker = make.begin(make.make_session(study, now=LATER), now=LATER)
-    while taker.place.batch_id != mine:
+    while taker.places.get().batch_id != mine:
         taker = make.begin(make.make_session(study, now=LATER), now=LATER)
 
     assert refused(lambda: sessions.come_back(session_id=session.pk, now=LATER)) == "place_given_away"

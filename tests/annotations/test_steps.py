@@ -324,7 +324,7 @@ def test_who_is_screened_out_stays_so(study: Study) -> None:
     for step in ("instructions", "practice", "questionnaire"):
         Client().post(page_of(session) + step)
     assert check(session, RIGHT, 2)[0].status == SessionStatus.SCREENED_OUT
-    response = Client().get(reverse("study", args=[study.slug]) + "?pid=p1", follow=True)
+    response = Client().get(page_of(session))
     assert "Thank you for your time" in text_of(response)
     assert sessions.give_back_places(LATER) == 0
 
@@ -439,7 +439,8 @@ def test_every_page_of_a_session_leads_to_the_way_out(study: Study, step: str) -
 @pytest.mark.parametrize("step", ALL_STEPS)
 def test_who_withdraws_leaves_nothing_behind_at_whatever_step(study: Study, step: str) -> None:
     session = ALL_STEPS[step](study)
-    Participant.objects.update(platform_id="p1")
+    session.participant.platform_id = "p1"
+    session.participant.save()
     assert "are erased here" in text_of(Client().get(withdraw_page(session)))
 
     response = Client().post(withdraw_page(session), {"sure": "on"}, follow=True)
@@ -450,7 +451,7 @@ def test_who_withdraws_leaves_nothing_behind_at_whatever_step(study: Study, step
     assert not Trial.objects.filter(session=session).exists()
     assert not Response.objects.exists()
     assert not Place.objects.filter(session=session).exists()
-    assert not Participant.objects.exclude(platform_id="").exists()
+    assert not Participant.objects.exclude(platform_id_sealed="", platform_id_key="").exists()
 
 
 def test_a_withdrawal_needs_the_tick(study: Study) -> None:

@@ -56,7 +56,7 @@ def import_the_sample(page: Page) -> None:
     page.get_by_role("link", name="Import a dataset").click()
     page.get_by_label("Name").fill("Twenty pictures")
     page.get_by_label("Source").select_option("sample")
-    page.get_by_role("button", name="Save and continue editing").click()
+    page.get_by_role("button", name="Import").click()
     # The page looks again by itself while the worker is busy.
     expect(page.get_by_text("ready", exact=True)).to_be_visible(timeout=A_WHILE)
     expect(page.get_by_role("img", name="image 19")).to_be_visible()
@@ -67,7 +67,7 @@ def make_and_launch(page: Page) -> None:
     page.get_by_role("link", name="New study").click()
     page.get_by_label("Name").fill("Birds")
     page.get_by_label("Dataset").select_option("Twenty pictures")
-    page.get_by_role("button", name="Save and continue editing").click()
+    page.get_by_role("button", name="Make the study").click()
     page.get_by_label("Instructions").fill("")
     page.get_by_label("Labels per image").fill("2")
     page.get_by_role("button", name="Save and continue editing").click()

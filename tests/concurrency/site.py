@@ -85,6 +85,68 @@ def complete() -> dict[str, Any]:
     return {"session": str(make.complete_session(Study.objects.get()).pk)}
 
 
+def owe(platform_study: str, submission: str, person: str) -> dict[str, Any]:
+    """A new database with one completed session from Prolific, whose bonus is asked for."""
+    from django.core.management import call_command
+
+    from annotations import selectors
+    from annotations.models import Payment, Platform
+    from annotations.recruitment import Visit
+    from annotations.services import recruitment
+    from tests import factories as make
+
+    call_command("migrate", verbosity=0)
+    study = make.make_study(dataset=make.make_dataset(1), repeats_per_session=0, questionnaire=[])
+    terms = {"platform": Platform.PROLIFIC, "platform_study": platform_study, "bonus_most_minor": 50}
+    recruitment.set_terms(study=study, terms=terms)
+    visit = Visit(Platform.PROLIFIC, person=person, submission=submission)
+    consent = selectors.current_consent(study)
+    assert consent is not None
+    session = recruitment.admit(
+        study=study, visit=visit, heard=None, consent_version=consent.version, now=make.NOON, rng=make.rng()
+    )
+    payment = Payment.objects.create(
+        study=study,
+        session=session,
+        arrival=session.arrivals.get(),
+        kind="bonus",
+        amount_minor=40,
+        currency="GBP",
+        key="k",
+        ordered=True,
+        due_at=make.NOON,
+    )
+    return {"payment": payment.pk}
+
+
+def pay(payment: int) -> dict[str, Any]:
+    """Say `ready`, wait for a line on standard input, then send this payment."""
+    from django.db import connection
+    from django.utils import timezone
+
+    from annotations.recruitment.prolific_api import Client
+    from annotations.services import payments
+
+    connection.ensure_connection()
+    print("ready", flush=True)  # noqa: T201
+    sys.stdin.readline()
+    return {"paid": payments.send(payment_id=payment, client=Client(), now=timezone.now())}
+
+
+def settle(payment: int) -> dict[str, Any]:
+    """What the next worker does with a payment that was left behind, and how the payment stands then."""
+    from django.utils import timezone
+
+    from annotations.models import Payment
+    from annotations.recruitment.prolific_api import Client
+    from annotations.services import payments
+
+    study = Payment.objects.get(pk=payment).study_id
+    payments.settle_study(study, Client(), timezone.now(), everything=True)
+    payments.send(payment_id=payment, client=Client(), now=timezone.now())
+    return {"state": Payment.objects.get(pk=payment).state}
+
+
 def look() -> dict[str, Any]:
     """What the database holds."""
     from annotations.models import ConsistencyCheck, Place, Trial, TrialKind
@@ -115,6 +177,12 @@ if __name__ == "__main__":
             answer = prepare(int(sessions), int(places))
         case ["begin", *session_ids]:
             answer = begin(*session_ids)
+        case ["owe", platform_study, submission, person]:
+            answer = owe(platform_study, submission, person)
+        case ["pay", payment]:
+            answer = pay(int(payment))
+        case ["settle", payment]:
+            answer = settle(int(payment))
         case ["complete"]:
             answer = complete()
         case ["look"]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -18,7 +19,7 @@ from django.db.models import Count, Q
 from annotations import selectors
 from annotations.errors import AnnotationError
 from annotations.models import Place, Session, SessionStatus, Study, Trial, TrialKind
-from annotations.services import sessions
+from annotations.services import places, sessions
 from annotations.simulation.characters import CAREFUL
 from annotations.simulation.walker import Walker, _Page
 from tests import factories as make
@@ -33,11 +34,17 @@ SESSIONS = 40
 PLACES = K * BATCHES
 
 
-def small_study(places: int = K, batches: int = BATCHES) -> Study:
-    """Batches of four images, with `places` places each."""
+def small_study(labels: int = K, batches: int = BATCHES) -> Study:
+    """Batches of four images, with `labels` places each."""
     return make.make_study(
-        dataset=make.make_dataset(4 * batches), labels_per_image=places, images_per_session=4, repeats_per_session=1
+        dataset=make.make_dataset(4 * batches), labels_per_image=labels, images_per_session=4, repeats_per_session=1
     )
+
+
+def one_by_one(images: int = 8, **settings: Any) -> Study:
+    """Images handed out one by one, four a session."""
+    wanted = {"assignment": "least_filled", "labels_per_image": K, "images_per_session": 4, "repeats_per_session": 0}
+    return make.make_study(dataset=make.make_dataset(images), **{**wanted, **settings})
 
 
 def crowd(study: Study, size: int = SESSIONS) -> list[Session]:
@@ -64,7 +71,7 @@ def assert_places_are_kept(study: Study, begun: int) -> None:
         assert shown == set(place.batch.study_images.values_list("image_id", flat=True))
     with_trials = study.sessions.filter(trials__isnull=False).distinct()
     assert set(with_trials) == set(study.sessions.filter(status=SessionStatus.TRIALS))
-    assert set(with_trials) == set(study.sessions.filter(place__isnull=False))
+    assert set(with_trials) == set(study.sessions.filter(places__isnull=False))
 
 
 @contextmanager
@@ -82,19 +89,20 @@ def without_constraint(name: str) -> Iterator[None]:
 
 
 class UnguardedClaim:
-    """What `claim_place` would be without its lock: read, then write. Nobody writes before everybody has read."""
+    """What `places.claim` would be without its lock: read, then write. Nobody writes before everybody has read."""
 
     def __init__(self, people: int) -> None:
         self.everybody_has_read = threading.Barrier(people)
 
-    def __call__(self, session: Session, batch_id: int | None = None) -> Place | None:
-        free = Place.objects.filter(study_id=session.study_id, session__isnull=True).order_by("number", "rank")
-        place = free.first()
+    def __call__(self, session: Session) -> list[Place]:
+        most = session.study.images_per_session if session.study.one_by_one else 1
+        free = Place.objects.filter(study_id=session.study_id, session__isnull=True).order_by("turn", "rank")
+        held = list(free[:most])
         self.everybody_has_read.wait(PATIENCE)
-        if place is not None:
+        for place in held:
             place.session = session
             place.save(update_fields=["session"])
-        return place
+        return held
 
 
 def test_without_lock_and_constraint_the_race_gives_an_image_more_than_k_labels(
@@ -103,7 +111,7 @@ def test_without_lock_and_constraint_the_race_gives_an_image_more_than_k_labels(
     """The control: the load below is enough to break an allocation that is not guarded."""
     study = small_study()
     people = crowd(study)
-    monkeypatch.setattr(sessions, "claim_place", UnguardedClaim(SESSIONS))
+    monkeypatch.setattr(places, "claim", UnguardedClaim(SESSIONS))
     with without_constraint("trial_image_once_per_place"):
         outcomes = together([partial(make.begin, person, seed=number) for number, person in enumerate(people)])
         assert [outcome for outcome in outcomes if isinstance(outcome, Exception)] == []
@@ -113,7 +121,7 @@ def test_without_lock_and_constraint_the_race_gives_an_image_more_than_k_labels(
 def test_without_the_lock_the_constraint_still_keeps_the_second_session_out(monkeypatch: pytest.MonkeyPatch) -> None:
     study = small_study()
     people = crowd(study)
-    monkeypatch.setattr(sessions, "claim_place", UnguardedClaim(SESSIONS))
+    monkeypatch.setattr(places, "claim", UnguardedClaim(SESSIONS))
     outcomes = together([partial(make.begin, person, seed=number) for number, person in enumerate(people)])
     assert Counter(type(outcome) for outcome in outcomes) == {Session: 1, IntegrityError: SESSIONS - 1}
     assert_places_are_kept(study, begun=1)
@@ -128,6 +136,73 @@ def test_of_forty_sessions_that_begin_at_the_same_moment_as_many_begin_as_there_
     assert [getattr(error, "code", error) for error in refused] == ["study_full"] * (SESSIONS - PLACES)
     assert_places_are_kept(study, begun=PLACES)
     assert most_labels(study) == K
+
+
+def assert_images_are_kept(study: Study) -> None:
+    """No image has more labels than K, nobody has one twice, and each trial lies in its session's place."""
+    assert most_labels(study) <= study.labels_per_image
+    main = Trial.objects.filter(session__study=study, kind=TrialKind.MAIN)
+    assert not main.filter(place__isnull=True).exists()
+    assert all(trial.place is not None and trial.place.session_id == trial.session_id for trial in main)
+    shown = Counter(main.values_list("session_id", "image_id"))
+    assert set(shown.values()) <= {1}
+    assert study.places.filter(session__isnull=False).count() == main.count()
+
+
+def test_without_lock_and_constraint_the_race_gives_single_images_more_than_k_labels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The control of the next: the load is enough to break a hand-out of single images that is not guarded."""
+    study = one_by_one()
+    people = crowd(study)
+    monkeypatch.setattr(places, "claim", UnguardedClaim(SESSIONS))
+    with without_constraint("trial_image_once_per_place"):
+        together([partial(make.begin, person, seed=number) for number, person in enumerate(people)])
+        assert most_labels(study) > K
+
+
+@pytest.mark.parametrize("assignment", ["least_filled", "adaptive"])
+def test_of_forty_sessions_that_take_single_images_at_once_no_image_gets_more_than_k(assignment: str) -> None:
+    study = one_by_one(assignment=assignment)
+    people = crowd(study)
+    outcomes = together([partial(make.begin, person, seed=number) for number, person in enumerate(people)])
+    refused = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+    assert {getattr(error, "code", error) for error in refused} <= {"study_full"}
+    assert_images_are_kept(study)
+    # Whoever was refused met every place taken: none stays free.
+    assert not study.places.filter(session__isnull=True).exists()
+
+
+def test_a_budget_is_kept_to_the_label_however_many_begin_at_once() -> None:
+    study = one_by_one(budget_labels=22)
+    people = crowd(study, 20)
+    outcomes = together([partial(make.begin, person, seed=number) for number, person in enumerate(people)])
+    refused = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+    assert [getattr(error, "code", error) for error in refused] == ["study_full"] * len(refused)
+    study.refresh_from_db()
+    assert (study.places.filter(session__isnull=False).count(), study.labels_left) == (22, 0)
+    assert_images_are_kept(study)
+
+
+def test_sessions_that_begin_end_and_leave_while_places_are_put_in_order_wait_for_nobody_in_a_circle() -> None:
+    study = one_by_one(assignment="adaptive", images=12, labels_per_image=10, least_labels=2)
+    begun = [make.begin(person, seed=number) for number, person in enumerate(crowd(study, 12))]
+    newcomers = [make.make_session(study, seed=100 + number) for number in range(8)]
+    for session in begun[:6]:
+        make.answer_all(session)
+    rivals: list[Callable[[], object]] = [
+        *(
+            partial(sessions.save_questionnaire, session_id=session.pk, answers={}, now=make.NOON)
+            for session in begun[:6]
+        ),
+        *(partial(sessions.give_up, session_id=session.pk) for session in begun[6:]),
+        *(partial(make.begin, person, seed=number) for number, person in enumerate(newcomers)),
+        *[partial(places.put_in_order, study.pk)] * 4,
+    ]
+    outcomes = together(rivals)
+    assert [outcome for outcome in outcomes if isinstance(outcome, Exception)] == []
+    assert most_labels(study) <= 10
+    assert study.sessions.filter(status=SessionStatus.COMPLETED).count() == 6
 
 
 def test_forty_people_who_press_begin_at_the_same_moment_share_the_places_over_http(
@@ -155,7 +230,7 @@ def test_forty_people_who_press_begin_at_the_same_moment_share_the_places_over_h
 
 def test_a_place_whose_taker_fails_goes_to_the_one_who_waited_for_it() -> None:
     """Passing over locked rows alone would turn people away from places that come free a moment later."""
-    study = small_study(places=1, batches=1)
+    study = small_study(labels=1, batches=1)
     unlucky, waiting = crowd(study, 2)
     with ThreadPoolExecutor(1) as pool:
         with transaction.atomic():
@@ -178,7 +253,7 @@ def test_who_waited_for_a_place_in_vain_leaves_no_lock_on_it() -> None:
 
     def take() -> None:
         with transaction.atomic():
-            assert sessions.claim_place(taker) is not None
+            assert places.claim(taker)
             taken.set()
             deadline = time.monotonic() + PATIENCE
             while not somebody_waits():
@@ -188,7 +263,7 @@ def test_who_waited_for_a_place_in_vain_leaves_no_lock_on_it() -> None:
     def wait_in_vain() -> None:
         with transaction.atomic():
             taken.wait(PATIENCE)
-            assert sessions.claim_place(late) is None
+            assert not places.claim(late)
             # Still in the same transaction: can anybody else have the row?
             meanwhile(lock_the_place_at_once)
 
@@ -278,7 +353,7 @@ def test_an_answer_that_races_with_the_hunt_is_stored_with_a_place(attempt: int)
 
 @pytest.mark.parametrize("attempt", range(5))
 def test_of_a_newcomer_and_one_who_comes_back_one_gets_the_last_place(attempt: int) -> None:
-    study = small_study(places=1, batches=1)
+    study = small_study(labels=1, batches=1)
     gone, newcomer = crowd(study, 2)
     gone = make.begin(gone)
     Session.objects.filter(pk=newcomer.pk).update(seen_at=LATE)

@@ -19,6 +19,7 @@ from annotations import selectors as annotated
 from annotations.models import Study
 from annotations.services import sessions
 from elicit import plots
+from elicit.figures import DRAWING_POLICY, percent
 from elicit.labels import LabelVariety, entropy, read_release
 from elicit.labels.release_files import Recipe
 from exports import building, derived, figures, looking, selectors
@@ -158,7 +159,7 @@ def test_each_figure_says_what_it_shows_and_has_its_table(varied: Release, resea
     assert mixed.rows[8][:2] == ("Ship", "6")
     assert mixed.rows[9] == ("Truck", "0", *["–"] * 10)
     of_ship = labels[labels.argmax(axis=1) == 8].mean(axis=0)
-    assert mixed.rows[8][2:] == tuple(figures.percent(share) for share in of_ship)
+    assert mixed.rows[8][2:] == tuple(percent(share) for share in of_ship)
 
 
 def test_the_number_of_annotators_is_drawn_where_it_varies(researcher: Client) -> None:
@@ -172,7 +173,7 @@ def test_the_number_of_annotators_is_drawn_where_it_varies(researcher: Client) -
     (_, _, counts) = figures.of_release(seen, ["x"] * 10)
 
     assert counts.finding == "From 2 to 3, 2.2 on average."
-    assert counts.rows == [("2", "3", figures.percent(0.75)), ("3", "1", figures.percent(0.25))]
+    assert counts.rows == [("2", "3", percent(0.75)), ("3", "1", percent(0.25))]
     assert researcher.get(f"{HERE}/figures/annotators.svg").status_code == 200
 
 
@@ -206,7 +207,7 @@ def test_a_figure_is_an_svg_that_only_its_reader_keeps(release: Release, researc
         response = researcher.get(f"{HERE}/figures/{name}.svg")
         assert response["Content-Type"] == "image/svg+xml"
         assert response["Cache-Control"] == "private, no-cache"
-        assert response["Content-Security-Policy"] == looking.DRAWING_POLICY
+        assert response["Content-Security-Policy"] == DRAWING_POLICY
         assert b"<svg" in response.content
         assert release.digest in response["ETag"]
 
@@ -216,7 +217,7 @@ def test_who_has_a_figure_is_told_so(release: Release, researcher: Client) -> No
     for known in (etag, f"W/{etag}", f'"x", {etag}'):
         response = researcher.get(ADDRESSES[0], headers={"If-None-Match": known})
         assert (response.status_code, response.content) == (304, b"")
-        assert response["Content-Security-Policy"] == looking.DRAWING_POLICY
+        assert response["Content-Security-Policy"] == DRAWING_POLICY
     assert researcher.get(ADDRESSES[0], headers={"If-None-Match": '"x"'}).status_code == 200
 
 

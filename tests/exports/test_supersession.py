@@ -35,7 +35,7 @@ def clock() -> Iterator[time_machine.Traveller]:
 
 
 def first(study: Study) -> Session:
-    return study.sessions.order_by("participant__platform_id")[0]
+    return min(study.sessions.all(), key=lambda session: session.participant.platform_id)
 
 
 def withdraw(session: Session) -> None:
@@ -214,6 +214,40 @@ def test_the_last_annotator_leaves_a_superseded_release_without_a_successor(stud
 
     release.refresh_from_db()
     assert (release.superseded_by, release.withheld) == (None, True)
+
+
+def test_a_release_that_an_exclusion_has_superseded_is_withheld_once_somebody_in_it_withdraws(study: Study) -> None:
+    """Superseded, it would otherwise go on being given out with the erased answers in it."""
+    release, (first_one, other) = make.make_release(study), study.sessions.order_by("pk")
+    exclude(first_one)
+    make.run_jobs()
+    release.refresh_from_db()
+    by, folder = release.superseded_by, selectors.folder(release)
+    assert (release.withheld, folder.exists()) == (False, True)
+
+    withdraw(other)
+    make.run_jobs()
+
+    release.refresh_from_db()
+    assert (release.withheld, release.superseded_by) == (True, by)
+    assert "withdrew" in release.superseded_reason
+    assert not folder.exists()
+
+
+def test_a_release_is_withheld_once_the_person_withdraws_whose_exclusion_superseded_it(study: Study) -> None:
+    release, gone = make.make_release(study), first(study)
+    exclude(gone)
+    make.run_jobs()
+
+    withdraw(gone)
+    make.run_jobs()
+
+    release.refresh_from_db()
+    assert release.withheld
+    assert not selectors.folder(release).exists()
+    assert release.superseded_by is not None
+    release.superseded_by.refresh_from_db()
+    assert not release.superseded_by.withheld
 
 
 def test_a_release_of_another_study_stands(study: Study) -> None:

@@ -11,10 +11,20 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
-from annotations.models import Dataset, Study
+from annotations.models import Assignment, Dataset, Language, Study
 from annotations.presets import PRESETS
-from annotations.services import studies
+from annotations.services import choosing, studies
 from elicit.labels.errors import Refusal
+
+OVERRIDES = (
+    "assignment",
+    "labels_per_image",
+    "images_per_session",
+    "repeats_per_session",
+    "least_labels",
+    "settled_within",
+    "budget_labels",
+)
 
 
 class Command(BaseCommand):
@@ -25,11 +35,20 @@ class Command(BaseCommand):
         parser.add_argument("--slug", default="", help="part of the link (default: from the name)")
         parser.add_argument("--dataset", default="cifar10-test", help="slug of the dataset")
         parser.add_argument("--preset", choices=sorted(PRESETS), default="cifar10s")
+        parser.add_argument("--language", choices=sorted(filter(None, Language.values)), default="")
+        parser.add_argument(
+            "--assignment", choices=Assignment.values, help="how images are handed out (default: fixed batches)"
+        )
         parser.add_argument("--labels-per-image", type=int, metavar="K")
+        parser.add_argument("--least-labels", type=int, help="adaptive: of every image, before it may be settled")
+        parser.add_argument("--settled-within", type=float, metavar="TV", help="adaptive: the stopping rule, 0 to 1")
+        parser.add_argument("--budget-labels", type=int, help="one by one and adaptive: most labels in all")
         parser.add_argument("--images-per-session", type=int)
         parser.add_argument("--repeats-per-session", type=int)
         which = parser.add_mutually_exclusive_group()
-        which.add_argument("--images", type=_count, metavar="N", help="only the first N images (default: all)")
+        which.add_argument(
+            "--images", type=_count, metavar="N", help="only the first N images (default: as the preset says)"
+        )
         which.add_argument(
             "--batches",
             type=Path,
@@ -44,11 +63,7 @@ class Command(BaseCommand):
             self.stdout.write(f"The study {slug} is there already ({study.get_status_display()}).")
             return
         rng = np.random.default_rng(seed)
-        overrides = {
-            key: options[key]
-            for key in ("labels_per_image", "images_per_session", "repeats_per_session")
-            if options[key] is not None
-        }
+        overrides = {key: options[key] for key in OVERRIDES if options[key] is not None}
         try:
             with transaction.atomic():
                 study = self._create(name, slug, overrides, options, rng)
@@ -76,12 +91,19 @@ class Command(BaseCommand):
         if dataset is None:
             raise CommandError(f"There is no dataset {options['dataset']}: import one with `manage.py import_cifar10`.")
         study = studies.create_study(
-            name=name, slug=slug, dataset=dataset, preset=PRESETS[options["preset"]], overrides=overrides
+            name=name,
+            slug=slug,
+            dataset=dataset,
+            preset=(preset := PRESETS[options["preset"]]).in_language(options["language"]),
+            overrides=overrides,
         )
         if options["batches"]:
             studies.choose_batches(study, _read_batches(options["batches"]))
+        elif preset.images and options["images"] is None:
+            studies.choose_images(study, choosing.at_random(dataset, preset.images, rng), rng)
         else:
             studies.choose_images(study, studies.images_of(dataset, options["images"]), rng)
+        choosing.choose_practice(study, preset.practice, rng)
         return study
 
 

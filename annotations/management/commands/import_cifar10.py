@@ -7,12 +7,12 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from tqdm import tqdm
 
+from annotations.management.progress import Bar
 from annotations.models import Dataset
 from annotations.services import images
 from elicit import archives
-from elicit.archives import Split
+from elicit.archives import CIFAR10, Split
 from elicit.labels.errors import Refusal
 
 
@@ -25,41 +25,21 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--source", help="a path, `download` or `sample`")
-        parser.add_argument("--split", choices=sorted(images.SPLIT_SIZES), default="test")
+        parser.add_argument("--split", choices=sorted(CIFAR10.sizes), default="test")
         parser.add_argument("--dataset", default="", help="slug of the dataset (default: cifar10-SPLIT)")
 
     def handle(self, *, source: str | None, split: Split, dataset: str, **_: Any) -> None:
         try:
-            with _bar("download", "B") as bar:
-                archive, note = archives.find_images(source, settings.DOWNLOADS, progress=bar.show)
+            with Bar("download", "B") as bar:
+                archive, note = archives.find_images(source, settings.DOWNLOADS, cifar=CIFAR10, progress=bar.show)
             slug = dataset or ("cifar10-sample" if archive.is_sample else f"cifar10-{split}")
             row = Dataset.objects.filter(slug=slug).first()
             if row is not None and row.ready_at is not None:
                 self.stdout.write(f"{slug} has its {row.images.count():,} images already: {row.origin}.")
                 return
             row = row or Dataset(slug=slug, name=f"CIFAR-10 {slug.removeprefix('cifar10-')} images")
-            with _bar("import", " images") as bar:
+            with Bar("import", " images") as bar:
                 count = images.fill_dataset(row, archive, split, bar.count)
         except Refusal as error:
             raise CommandError(error.message) from error
         self.stdout.write(f"{note} Imported {count:,} into the dataset {slug}.")
-
-
-class _bar:
-    """A progress bar that appears with the first news and says nothing on a log file's behalf."""
-
-    def __init__(self, what: str, unit: str) -> None:
-        self.bar: tqdm[Any] = tqdm(desc=what, unit=unit, unit_scale=unit == "B", disable=None, delay=0.5, leave=False)
-
-    def __enter__(self) -> _bar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-
-    def show(self, done: int, total: int | None) -> None:
-        self.bar.total = total
-        self.count(done)
-
-    def count(self, done: int) -> None:
-        self.bar.update(done - self.bar.n)

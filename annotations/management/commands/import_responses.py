@@ -37,7 +37,7 @@ class Command(BaseCommand):
             raise CommandError(f"There is no dataset {dataset}: import one with `manage.py import_cifar10`.")
         try:
             raw, by_hand = cifar10s.read_raw(file)
-            done = import_cifar10s(raw=raw, dataset=row, name=name, slug=slug, now=timezone.now())
+            done = import_cifar10s(raw=raw, dataset=row, name=name, slug=slug, now=timezone.now(), by_hand=by_hand)
             made = [*by_hand, *done.repairs]
             if repairs:
                 cifar10s.write_repairs(repairs, made)

@@ -21,6 +21,7 @@ class Recipe:
     annotator count; practice and attention trials never do. ``leave_out_inconsistent``: whether whoever collects
     the responses left out the sessions that their repeats call inconsistent. ``framing``: where a study asks two
     questions about an image, which one's answers these are (``others`` or ``self``); empty where it asks one.
+    ``arm``: where a study has arms, the one whose answers these are; empty: all of them.
     Raises Refusal ``unknown_pool``.
     """
 
@@ -29,6 +30,7 @@ class Recipe:
     include_repeats: bool = False
     leave_out_inconsistent: bool = False
     framing: str = ""
+    arm: str = ""
 
     def __post_init__(self) -> None:
         if self.pool not in POOLS:
@@ -47,6 +49,7 @@ class Recipe:
             "include_repeats": self.include_repeats,
             "leave_out_inconsistent": self.leave_out_inconsistent,
             **({"framing": self.framing} if self.framing else {}),
+            **({"arm": self.arm} if self.arm else {}),
         }
 
     @classmethod
@@ -55,14 +58,15 @@ class Recipe:
         try:
             slug, gamma = data["variety"]["slug"], data["variety"]["gamma"]
             pool, repeats, leave_out = data["pool"], data["include_repeats"], data["leave_out_inconsistent"]
-            framing = data.get("framing", "")
+            framing, arm = data.get("framing", ""), data.get("arm", "")
         except (KeyError, TypeError):
             raise Refusal("recipe_invalid", "The recipe lacks a part; it has what Recipe.to_dict gives.") from None
         number = isinstance(gamma, int | float) and not isinstance(gamma, bool)
         flags = isinstance(repeats, bool) and isinstance(leave_out, bool)
-        if not (isinstance(slug, str) and number and isinstance(pool, str) and flags and isinstance(framing, str)):
+        words = all(isinstance(word, str) for word in (slug, pool, framing, arm))
+        if not (words and number and flags):
             raise Refusal("recipe_invalid", "The recipe has a value of the wrong type.")
-        return cls(LabelVariety.from_slug(slug, float(gamma)), pool, repeats, leave_out, framing)
+        return cls(LabelVariety.from_slug(slug, float(gamma)), pool, repeats, leave_out, framing, arm)
 
     @property
     def digest(self) -> str:

@@ -243,6 +243,7 @@ def write_datasheet(out: Sink, contents: Contents, told: Told) -> None:
             "Collection",
             [
                 f"- Question: {_said(facts, 'framing')}",
+                *_arms(facts),
                 f"- Most categories that could be named: {_said(facts, 'most_named', 'as many as people liked')}",
                 f"- Limit on the sum of percentages: {_said(facts, 'sum_limit', 'none')}",
                 f"- Impossible categories were asked for: {_said(facts, 'ask_impossible')}",
@@ -285,6 +286,15 @@ def write_datasheet(out: Sink, contents: Contents, told: Told) -> None:
     text = "\n".join(f"\n## {title}\n\n" + "\n".join(lines) for title, lines in sections)
     out.text(f"# Datasheet: {_name(facts)}\n{text}\n")
     told(1)
+
+
+def _arms(facts: Mapping[str, JSON]) -> list[str]:
+    """Whose answers they are, where annotators were drawn into arms that were asked in different ways."""
+    arms = facts.get("arms")
+    if not isinstance(arms, Mapping) or not arms:
+        return []
+    each = "; ".join(f"{name}: {settings or 'as the study'}" for name, settings in arms.items())
+    return [f"- Annotators were drawn at random into arms; here are the answers of {each}"]
 
 
 def _consents(facts: Mapping[str, Any]) -> list[str]:

@@ -1,6 +1,6 @@
 /** Which trial is shown: those to come, those already answered, and the way back to correct one. Pure. */
 
-/** @typedef {{ id: string, image_url: string, position: number, framing: "others" | "self" }} Trial */
+/** @typedef {{ id: string, image_url: string, position: number, framing: "others" | "self", note: string }} Trial */
 /** @typedef {import("./answer.js").Said} Said */
 /** @typedef {Trial & { response: Said & { id: string } }} Answered */
 

@@ -4,7 +4,7 @@
  * response's id was made here and stays the same.
  */
 
-/** @typedef {{ id: string, image_url: string, position: number, framing: "others" | "self" }} Trial */
+/** @typedef {{ id: string, image_url: string, position: number, framing: "others" | "self", note: string }} Trial */
 
 /**
  * @typedef {object} Stored

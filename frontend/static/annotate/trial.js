@@ -95,6 +95,8 @@ const form = byId("trial", HTMLFormElement);
 const fieldset = byId("categories", HTMLFieldSetElement);
 const ask = byId("ask", HTMLElement);
 const question = byId("question", HTMLElement);
+const note = byId("note", HTMLElement);
+const noteText = byId("note-text", HTMLElement);
 const legend = byId("legend", HTMLElement);
 const correcting = byId("correcting", HTMLElement);
 const turn = byId("turn", HTMLElement);
@@ -422,6 +424,14 @@ function drawFrame() {
   const words = say(second ? "question_self_second" : `question_${trial.framing}`);
   setText(question, words);
   setText(legend, words);
+  // Heard before the question: the keyboard goes to the question at each new trial.
+  note.hidden = !trial.note;
+  setText(noteText, trial.note);
+  if (trial.note) {
+    question.setAttribute("aria-describedby", "note");
+  } else {
+    question.removeAttribute("aria-describedby");
+  }
   ask.classList.toggle("second", second);
   turn.hidden = !both;
   setText(turn, both ? say(second ? "turn_second" : "turn_first") : "");
@@ -485,7 +495,8 @@ function proceed(words) {
 function arrive(words) {
   const { done, total } = queue;
   const position = Math.min(done + 1, total);
-  announce(words ? say(words, { position, total }) : `${turn.textContent} ${say("shown", { position, total })}`.trim());
+  const where = words ? say(words, { position, total }) : `${turn.textContent} ${say("shown", { position, total })}`.trim();
+  announce(trial.note ? `${where} ${say("note")} ${trial.note}` : where);
   question.focus({ preventScroll: true });
   window.scrollTo(0, 0);
 }
