@@ -111,7 +111,7 @@ def match_images(release: ReadRelease, archive: CifarArchive, split: Split) -> L
     through JPEG are common. Raises Refusal: ``categories_differ``, ``images_missing``, ``too_few_images``,
     and what the archive raises.
     """
-    _require_same_categories(tuple(release.categories))
+    require_same_categories(tuple(release.categories))
     if len(release.images) < 2:
         raise Refusal(
             "too_few_images",
@@ -139,8 +139,11 @@ def match_images(release: ReadRelease, archive: CifarArchive, split: Split) -> L
     )
 
 
-def _require_same_categories(named: tuple[str, ...]) -> None:
-    """The archive's classes are numbers: the release must list as many, and not the same ones reordered."""
+def require_same_categories(named: tuple[str, ...]) -> None:
+    """The archive's classes are numbers: the release must list as many, and not the same ones reordered.
+
+    Raises Refusal ``categories_differ``.
+    """
     if len(named) != len(CIFAR10_CATEGORIES):
         raise Refusal(
             "categories_differ",

@@ -20,6 +20,9 @@ from training.data import LabelledImages, as_network_input
 BINS = 10
 """Equal-width bins of confidence, for every calibration figure and for the plot."""
 
+BIN_SIZE = 100
+"""Images in a bin of equally many; fewer images make one bin."""
+
 LEAST_FOR_CORRELATION = 3
 """Two points always correlate by 1 or -1."""
 
@@ -73,6 +76,8 @@ def evaluate(log_probabilities: Floats, images: LabelledImages) -> Evaluation:
     """Score (N, K) natural log probabilities, each row normalised, against the images' labels. N >= 1.
 
     accuracy            share whose most probable class is the archive's
+    top2                share for which the archive's class is among the two most probable
+    worst_class         the least accuracy of any class that the archive has among the images
     top_agreement       share whose most probable class is one that people found most likely
     cross_entropy       -sum h log q, nats, h what people said; no less than people's own entropy
     kl                  KL(h || .99 q + .01/K), nats
@@ -80,7 +85,12 @@ def evaluate(log_probabilities: Floats, images: LabelledImages) -> Evaluation:
     calibration_error   |confidence - accuracy| averaged over BINS, by their images (expected calibration
                         error, Naeini et al. 2015), 0..1, against the archive's class
     calibration_error_rms     the root of the mean square instead
+    calibration_error_equal   the root of the mean square over bins of equally many images, BIN_SIZE each, the last
+                        taking the rest: the published protocol's, which left that last and surest bin out by a slip
     calibration_error_people  as the first, against the share that people give to the predicted class
+    entropy_error       mean |entropy of the prediction - people's| of an image, nats (Baan et al. 2022)
+    rank_agreement      share of images whose classes stand in people's order; what people tie may stand
+                        either way (Baan et al. 2022)
     confidence          mean probability of the predicted class
     entropy, entropy_people   means, of the predictions and of what people said, nats
     entropy_correlation Pearson's, over the images; None where either does not vary or N < 3
@@ -88,10 +98,12 @@ def evaluate(log_probabilities: Floats, images: LabelledImages) -> Evaluation:
     if log_probabilities.shape != images.soft_labels.shape or not len(images):
         raise ValueError(f"expected {images.soft_labels.shape} and N >= 1, got {log_probabilities.shape}.")
     said, probabilities = images.soft_labels, np.clip(np.exp(log_probabilities), 0.0, 1.0)
+    classes = images.hard_labels
     predicted, rows = probabilities.argmax(axis=1), np.arange(len(images))
     confidence, share = probabilities[rows, predicted], said[rows, predicted]
     per_image = {
-        "accuracy": (predicted == images.hard_labels).astype(np.float64),
+        "accuracy": (predicted == classes).astype(np.float64),
+        "top2": ((probabilities > probabilities[rows, classes][:, np.newaxis]).sum(axis=1) < 2).astype(np.float64),
         "top_agreement": np.isclose(share, said.max(axis=1), rtol=0, atol=1e-12).astype(np.float64),
         "cross_entropy": -(said * log_probabilities).sum(axis=1),
         "kl": kl(said, probabilities),
@@ -99,11 +111,16 @@ def evaluate(log_probabilities: Floats, images: LabelledImages) -> Evaluation:
         "confidence": confidence,
         "entropy": entropy(probabilities),
         "entropy_people": entropy(said),
+        "entropy_error": np.abs(entropy(probabilities) - entropy(said)),
+        "rank_agreement": _in_order(said, probabilities),
     }
     reliability = _reliability(confidence, per_image["accuracy"], share)
     metrics: dict[str, float | None] = {name: float(values.mean()) for name, values in per_image.items()}
+    present = np.unique(classes)
+    metrics["worst_class"] = min(float(per_image["accuracy"][classes == c].mean()) for c in present)
     metrics["calibration_error"] = _calibration_error(probabilities, images.hard_labels, "l1")
     metrics["calibration_error_rms"] = _calibration_error(probabilities, images.hard_labels, "l2")
+    metrics["calibration_error_equal"] = _equal_bins_error(confidence, per_image["accuracy"])
     metrics["calibration_error_people"] = float(
         sum(b.images * abs(b.confidence - b.people) for b in reliability) / len(images)
     )
@@ -121,6 +138,21 @@ def _calibration_error(probabilities: Floats, classes: NDArray[np.int64], norm: 
         norm=norm,
     )
     return float(found)
+
+
+def _equal_bins_error(confidence: Floats, right: Floats) -> float:
+    order = np.argsort(confidence, kind="stable")
+    starts = np.arange(max(1, len(order) // BIN_SIZE)) * BIN_SIZE
+    counts = np.diff(np.append(starts, len(order)))
+    gaps = (np.add.reduceat(confidence[order], starts) - np.add.reduceat(right[order], starts)) / counts
+    return float(np.sqrt((counts * np.square(gaps)).sum() / len(order)))
+
+
+def _in_order(said: Floats, predicted: Floats) -> Floats:
+    """(N,) 1 where every class that people find likelier than another is predicted likelier."""
+    likelier = said[:, :, np.newaxis] > said[:, np.newaxis, :]
+    agrees = predicted[:, :, np.newaxis] > predicted[:, np.newaxis, :]
+    return np.asarray((agrees | ~likelier).all(axis=(1, 2)), dtype=np.float64)
 
 
 def _reliability(confidence: Floats, right: Floats, share: Floats) -> tuple[Bin, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -26,6 +27,17 @@ TARGETS = {
     "top": "top: people's likeliest class",
 }
 GREY = "#555555"
+STYLE: Any = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "svg.fonttype": "path",  # looks the same where the font is missing
+    "svg.hashsalt": "elicit",
+}
 
 METRICS = (
     ("cross_entropy", "cross-entropy\nto people (nats)", "lower"),
@@ -45,19 +57,7 @@ def save_plots(
     note: str | None,
 ) -> list[Path]:
     """Write plot.png and plot.svg into an existing folder; ``differences`` are soft - hard."""
-    style = mpl.rc_context(
-        {
-            "font.size": 10,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.titlesize": 11,
-            "axes.titlelocation": "left",
-            "legend.frameon": False,
-            "legend.fontsize": 9,
-            "svg.fonttype": "path",  # looks the same where the font is missing
-        }
-    )
-    with style:
+    with mpl.rc_context(STYLE):
         figure = _draw(comparison, differences, subtitle, note)
         png, svg = output / "plot.png", output / "plot.svg"
         figure.savefig(png, dpi=150, metadata={"Software": None})

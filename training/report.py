@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import platform
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from elicit.archives import CIFAR10_CATEGORIES
 from elicit.labels import ReadRelease
 from training.config import Config
 from training.evaluate import BINS, Difference, compare
 from training.plot import save_plots
+from training.provenance import code_version, environment
 from training.train import Comparison
 
 FORMAT = "elicit-training-result"
@@ -56,14 +52,9 @@ def result_of(
             "train_top_is_archive_class": int((train.soft_labels.argmax(axis=1) == train.hard_labels).sum()),
         },
         "config": asdict(config),
-        "model": {"name": "SmallConvNet", "parameters": comparison.parameters},
+        "model": {"name": config.network, "parameters": comparison.parameters},
         "code": code_version(),
-        "environment": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "device": config.device,
-            "threads": config.threads,
-        },
+        "environment": environment(config.device, config.threads),
         "calibration_bins": BINS,
         "held_out": {
             **{name: run.final.metrics for name, run in runs.items()},
@@ -122,15 +113,6 @@ def warnings_of(comparison: Comparison) -> list[str]:
     if renamed:
         warnings.append(f"The release's categories were taken in order, {renamed[0]} and so on.")
     return warnings
-
-
-def code_version() -> dict[str, str | None]:
-    """The product's version where the source tree says it, and a sha256 over the code that trained."""
-    here = Path(__file__).parent
-    project = here.parent / "pyproject.toml"
-    version = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"] if project.is_file() else None
-    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in sorted(here.glob("*.py"))]
-    return {"version": version, "training_sha256": hashlib.sha256("".join(lines).encode()).hexdigest()}
 
 
 def name_of(manifest: Mapping[str, Any]) -> str:

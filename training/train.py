@@ -22,18 +22,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from elicit.labels import Refusal
 from training.config import Config
 from training.data import LabelledImages, as_network_input, hold_out
 from training.evaluate import Evaluation, evaluate, predict
-from training.models import SmallConvNet
+from training.label_sets import Targets
+from training.models import NETWORKS, parameters_of
 
 RUNS = ("soft", "hard", "top")
 CROP = 4
@@ -64,49 +68,134 @@ class Epoch:
     """mean over its images, in nats, as the weights moved: in-sample, against the run's own targets"""
 
 
-def train(model: nn.Module, pixels: NDArray[np.uint8], targets: NDArray[np.float64], config: Config) -> Iterator[Epoch]:
-    """Train the model in place, yielding after each epoch, with the model in evaluation mode.
+class Training:
+    """A network on its way: the network, its optimiser, and how many epochs it has behind it.
 
-    pixels (N, H, W, 3); targets (N, K), each row a distribution. Raises Refusal ``training_diverged``.
+    What is random in an epoch depends on the seed and on the epoch's number, and on nothing before it. So a
+    network that is taken up again from ``state`` goes exactly where it would have gone.
+
+    pixels (N, H, W, 3) uint8; targets (N, K), each row a distribution, or Targets that draw them in each epoch.
+    In a process group (torchrun) each process takes its share of every batch.
     """
-    device = torch.device(config.device)
-    model.to(device)
 
-    # The whole set lives on the device, padded once, so a random crop is one gather.
-    edges = ((0, 0), (CROP, CROP), (CROP, CROP), (0, 0))
-    padded = torch.from_numpy(np.pad(pixels, edges, mode="reflect")).to(device)
-    wanted = torch.from_numpy(targets).float().to(device)
+    def __init__(
+        self,
+        model: nn.Module,
+        pixels: NDArray[np.uint8],
+        targets: Targets | NDArray[np.float64],
+        config: Config,
+    ) -> None:
+        self.config, self.done = config, 0
+        self.device = torch.device(config.device)
+        # Convolutions like the channels last.
+        self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # no stub
+        self.rank, self.processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        self._network: nn.Module = DistributedDataParallel(self.model) if self.processes > 1 else self.model
+        if config.compile:
+            self._network.compile()
 
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=config.lr,
-        momentum=config.momentum,
-        nesterov=True,
-        weight_decay=config.weight_decay,
-    )
-    steps = config.epochs * math.ceil(len(pixels) / config.batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_up_then_cosine(step, steps))
+        # The whole set lives on the device, padded once, so that a random crop is a window of it.
+        edges = ((0, 0), (CROP, CROP), (CROP, CROP), (0, 0))
+        self._padded = torch.from_numpy(np.pad(pixels, edges, mode="reflect")).to(self.device)
+        self._targets = targets if isinstance(targets, Targets) else Targets(targets)
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(),
+            lr=config.lr,
+            momentum=config.momentum,
+            nesterov=config.schedule == "cosine",
+            weight_decay=config.weight_decay,
+            # One pass over the weights instead of several: of VGG-11's step on a CPU about a twentieth.
+            fused=self.device.type in ("cpu", "cuda", "mps"),
+        )
+        self._steps = math.ceil(len(pixels) / config.batch_size)
+        self._in_bf16 = config.precision == "bf16" or (config.precision == "auto" and self._is_faster_in_bf16())
 
-    # Drawn on the CPU, whatever the device, from a generator of its own: every run draws the same numbers.
-    random = torch.Generator().manual_seed(config.seed)
+    @property
+    def precision(self) -> str:
+        """What it computes in: ``auto`` is decided."""
+        return "bf16" if self._in_bf16 else "float32"
 
-    for number in range(1, config.epochs + 1):
-        model.train()
-        total = 0.0
-        for rows in torch.randperm(len(pixels), generator=random).split(config.batch_size):
-            images = as_network_input(augment(padded, rows, config.augmentation, random))
+    def state(self) -> dict[str, Any]:
+        """All that the next epoch depends on, for torch.save."""
+        return {"done": self.done, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def take_up(self, state: dict[str, Any]) -> None:
+        """Go on from such a state."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.done = int(state["done"])
+
+    def epoch(self) -> Epoch:
+        """Train for one epoch; the model is in evaluation mode after it. Raises Refusal ``training_diverged``."""
+        config, count = self.config, len(self._padded)
+        # Drawn on the CPU, whatever the device, and moved at once: every run draws the same numbers.
+        random = np.random.default_rng([config.seed, self.done])
+        order = torch.from_numpy(random.permutation(count))
+        crops = draw_crops(count, config.augmentation, random).to(self.device)
+        wanted = torch.from_numpy(self._targets.draw(random)).float().to(self.device)
+        total = torch.zeros((), device=self.device)
+        rate = config.lr
+
+        self._network.train()
+        for step, batch in enumerate(order.split(config.batch_size)):
+            if len(batch) < self.processes:
+                break  # a few images less than there are processes: none of them could take a mean
+            rate = config.lr * self._share(step)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            rows = batch[self.rank :: self.processes].to(self.device)
+            images = as_network_input(crop(self._padded, rows, crops[rows]))
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self._in_bf16):
+                logits = self._network(images)
             # The targets are distributions. Never add label_smoothing: they are as soft as people are.
-            loss = F.cross_entropy(model(images), wanted[rows.to(device)])
-            if not math.isfinite(loss.item()):
-                raise Refusal("training_diverged", f"The loss is {loss.item()} in epoch {number}: try a lower --lr.")
-            total += loss.item() * len(rows)
-            rate = schedule.get_last_lr()[0]
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad(set_to_none=True)
-        model.eval()
-        yield Epoch(number=number, learning_rate=float(rate), train_loss=total / len(pixels))
+            loss = F.cross_entropy(logits.float(), wanted[rows])
+            total += loss.detach() * len(rows)
+            # Gradients are averaged over processes; an uneven last batch must not weigh its images differently.
+            (loss * (len(rows) * self.processes / len(batch))).backward()
+            if config.clip:
+                nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+        self._network.eval()
+        if self.processes > 1:
+            dist.all_reduce(total)
+        # Asked once per epoch: to read a number back in each step would make the device wait.
+        loss_sum = float(total)
+        self.done += 1
+        if not math.isfinite(loss_sum):
+            raise Refusal("training_diverged", f"The loss is {loss_sum} in epoch {self.done}: try a lower --lr.")
+        return Epoch(number=self.done, learning_rate=rate, train_loss=loss_sum / count)
+
+    def _share(self, step: int) -> float:
+        """The learning rate's share of its highest, in this step of the epoch that runs."""
+        if self.config.schedule == "steps":
+            return steps_down(self.done, self.config.epochs)
+        return warm_up_then_cosine(self.done * self._steps + step, self.config.epochs * self._steps)
+
+    def _is_faster_in_bf16(self) -> bool:
+        """Measured on copies of the network: on many CPUs it is slower by far."""
+        batch = as_network_input(self._padded[: self.config.batch_size, CROP:-CROP, CROP:-CROP])
+        seconds = {}
+        for wanted in (False, True):
+            model = copy.deepcopy(self.model).train()
+            for turn in range(4):
+                if turn == 1:  # the first one warms up
+                    began = time.perf_counter()
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=wanted):
+                    logits = model(batch)
+                logits.float().logsumexp(1).sum().backward()
+                float(logits.detach()[0, 0])  # waits for the device
+            seconds[wanted] = time.perf_counter() - began
+        return seconds[True] < 0.9 * seconds[False]
+
+
+def train(
+    model: nn.Module, pixels: NDArray[np.uint8], targets: Targets | NDArray[np.float64], config: Config
+) -> Iterator[Epoch]:
+    """Train the model in place, yielding after each epoch, with the model in evaluation mode; see Training."""
+    training = Training(model, pixels, targets, config)
+    while training.done < config.epochs:
+        yield training.epoch()
 
 
 def warm_up_then_cosine(step: int, steps: int) -> float:
@@ -115,19 +204,28 @@ def warm_up_then_cosine(step: int, steps: int) -> float:
     return min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
-def augment(padded: Tensor, rows: Tensor, kind: str, random: torch.Generator) -> Tensor:
-    """Cut a window from each image, anywhere within CROP pixels of its place, mirrored half of the time.
+def steps_down(done: int, epochs: int) -> float:
+    """The published schedule: of 65 epochs 51 at the highest rate, 5 at a tenth of it, the rest at a hundredth."""
+    return 1.0 if done < 51 * epochs / 65 else 0.1 if done < 56 * epochs / 65 else 0.01
 
-    padded (N, H + 2 CROP, W + 2 CROP, 3) uint8; rows (B,) -> (B, H, W, 3) uint8.
-    """
-    height, width = padded.shape[1] - 2 * CROP, padded.shape[2] - 2 * CROP
+
+def draw_crops(count: int, kind: str, random: np.random.Generator) -> Tensor:
+    """(count, 3): row and column where each image's window begins, 0..2 CROP, and whether it is mirrored, 0 or 1."""
     if kind == "none":
-        return padded[rows.to(padded.device), CROP : CROP + height, CROP : CROP + width]
-    ys = torch.randint(2 * CROP + 1, (len(rows), 1), generator=random) + torch.arange(height)
-    xs = torch.randint(2 * CROP + 1, (len(rows), 1), generator=random) + torch.arange(width)
-    xs = torch.where(torch.rand(len(rows), 1, generator=random) < 0.5, xs.flip(1), xs)
-    rows, ys, xs = (index.to(padded.device) for index in (rows, ys, xs))
-    return padded[rows[:, None, None], ys[:, :, None], xs[:, None, :]]
+        return torch.tensor([[CROP, CROP, 0]]).expand(count, 3)
+    return torch.from_numpy(random.integers((2 * CROP + 1, 2 * CROP + 1, 2), size=(count, 3)))
+
+
+def crop(padded: Tensor, rows: Tensor, crops: Tensor) -> Tensor:
+    """Cut each image's window out of its padded image, and mirror some.
+
+    padded (N, H + 2 CROP, W + 2 CROP, 3) uint8; rows (B,); crops (B, 3) as drawn -> (B, H, W, 3) uint8.
+    """
+    size = padded.shape[1] - 2 * CROP, padded.shape[2] - 2 * CROP
+    # Every window of every image, as a view: one gather copies whole windows.
+    windows = padded.unfold(1, size[0], 1).unfold(2, size[1], 1).permute(0, 1, 2, 4, 5, 3)
+    cut = windows[rows, crops[:, 0], crops[:, 1]]
+    return torch.where(crops[:, 2, None, None, None].bool(), cut.flip(2), cut)
 
 
 @dataclass(frozen=True)
@@ -160,12 +258,14 @@ def compare_labels(images: LabelledImages, config: Config, say: Callable[[str], 
     """Hold images out, then train and evaluate each run; ``say`` gets a line per epoch.
 
     On the CPU, the same images and settings give the same numbers on the same machine and version of torch.
-    Raises Refusal: ``device_missing``, ``too_few_images``, ``training_diverged``.
+    Raises Refusal: ``device_missing``, ``too_few_images``, ``training_diverged``, ``setting_invalid``.
     """
-    _require_device(config.device)
+    if config.stop_on != "nothing":
+        raise Refusal("setting_invalid", "fit reports the last epoch; compare can stop early.")
+    require_device(config.device)
     training, held_out = hold_out(images, config.holdout, config.seed)
-    with _repeatable(config):
-        first = SmallConvNet(len(images.categories))
+    with repeatable(config):
+        first = NETWORKS[config.network](len(images.categories))
         runs = {}
         for name in RUNS:
             model, curve, began = copy.deepcopy(first), [], time.perf_counter()
@@ -183,20 +283,21 @@ def compare_labels(images: LabelledImages, config: Config, say: Callable[[str], 
     return Comparison(
         train=training,
         held_out=held_out,
-        parameters=sum(p.numel() for p in first.parameters()),
+        parameters=parameters_of(first),
         runs=runs,
-        baselines=_baselines(training, held_out),
+        baselines=baselines_of(training.soft_labels.mean(axis=0), held_out),
     )
 
 
-def _baselines(training: LabelledImages, held_out: LabelledImages) -> dict[str, Evaluation]:
-    k = len(held_out.categories)
-    mean = training.soft_labels.mean(axis=0)
+def baselines_of(mean: NDArray[np.float64], held_out: LabelledImages) -> dict[str, Evaluation]:
+    """What needs no network: every class alike, and the training images' mean label (K,) for every image."""
+    k = len(mean)
     guesses = {"uniform": np.full(k, 1 / k), "mean_label": 0.99 * mean + 0.01 / k}
     return {name: evaluate(np.tile(np.log(p), (len(held_out), 1)), held_out) for name, p in guesses.items()}
 
 
-def _require_device(name: str) -> None:
+def require_device(name: str) -> None:
+    """Raises Refusal ``device_missing`` unless a number can be put there."""
     try:
         torch.zeros(1, device=torch.device(name))
     except (
@@ -209,13 +310,13 @@ def _require_device(name: str) -> None:
 
 
 @contextmanager
-def _repeatable(config: Config) -> Iterator[None]:
+def repeatable(config: Config) -> Iterator[None]:
     """Seeded weights, deterministic kernels, a fixed number of threads; torch is put back as it was."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     with torch.random.fork_rng(devices=[]):  # only the first weights use the global generator, on the CPU
         torch.manual_seed(config.seed)
         torch.set_num_threads(config.threads)
-        torch.use_deterministic_algorithms(True)
+        torch.use_deterministic_algorithms(config.deterministic)
         try:
             yield
         finally:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import fields
@@ -10,7 +11,7 @@ import pytest
 
 from elicit.labels import zip_release
 from tests.training.conftest import SIZE, labelled_images, release_of
-from training.__main__ import main, parser
+from training.__main__ import config_of, main, parser
 from training.config import Config
 
 ROOT = Path(__file__).parents[2]
@@ -142,3 +143,59 @@ def test_training_imports_neither_django_nor_celery() -> None:
     done = python(BLOCKED.format(names=names) + "import training.__main__, training.report; print('imported')")
     assert done.stderr == ""
     assert done.stdout == "imported\n"
+
+
+def compare(release: Path, images: Path, output: Path, *more: str) -> list[str]:
+    return [
+        *("compare", "--release", str(release), "--images", str(images), "--output", str(output), "--threads", "1"),
+        *("--seeds", "1", "--epochs", "1", "--batch-size", "8", "--attacked", "2", *more),
+    ]
+
+
+def test_compare_trains_writes_and_prints(
+    release: Path, archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "deep" / "result"
+    assert main(compare(release, archive, output, "--labels", "hard,t2-clamp", "--m", "1,2")) == 0
+    told = capsys.readouterr()
+    result = json.loads((output / "result.json").read_text(encoding="utf-8"))
+    assert list(result["sets"]) == ["hard", "t2-clamp@1", "t2-clamp@2"]
+    assert "t2-clamp@2 − hard" in told.out
+    assert str(tmp_path) not in (output / "report.html").read_text(encoding="utf-8")
+    assert "--labels hard,t2-clamp" in result["command"]
+    assert len(re.findall(r"^[0-9]/3  ", told.err, flags=re.MULTILINE)) == 3
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (("--labels", "soft"), "no label set 'soft'"),
+        (("--m", "few"), "numbers from 1"),
+        (("--seeds", "0"), "--seeds"),
+        (("--smoothing", "1"), "--smoothing"),
+        (("--labels", "h"), "--reference"),
+        (("--protocol", "nowhere"), "can't be read"),
+        (("--release", "https://example.org/api/releases/birds/1"), "ELICIT_TOKEN"),
+        (("--preset", "protocol", "--epochs", "0"), "epochs must"),
+    ],
+)
+def test_what_compare_can_not_do_is_refused_in_one_line(
+    release: Path,
+    archive: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    more: tuple[str, ...],
+    sentence: str,
+) -> None:
+    monkeypatch.delenv("ELICIT_TOKEN", raising=False)
+    assert sentence in refusal(compare(release, archive, tmp_path / "out", *more), capsys)
+
+
+def test_a_preset_is_what_was_published_and_what_is_said_goes_over_it() -> None:
+    arguments = parser().parse_args(
+        ["compare", "--images", "x", "--output", "y", "--preset", "protocol", "--network", "small", "--compile"]
+    )
+    config = config_of(arguments)
+    assert (config.network, config.lr, config.epochs, config.compile) == ("small", 0.1, 65, True)
+    assert config_of(parser().parse_args(["fit", "--release", "r", "--images", "x", "--output", "y"])) == Config()

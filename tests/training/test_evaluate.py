@@ -41,6 +41,8 @@ def test_the_metrics_are_those_worked_by_hand() -> None:
 
     expected = {
         "accuracy": 0.5,
+        "top2": 1.0,
+        "worst_class": 0.0,
         "top_agreement": 1.0,
         "cross_entropy": (-0.5 * np.log(0.8) - 0.5 * np.log(0.1) - np.log(0.55)) / 2,
         "kl": (0.5 * np.log(0.5 / floored(0.8)) + 0.5 * np.log(0.5 / floored(0.1)) - np.log(floored(0.55))) / 2,
@@ -48,12 +50,39 @@ def test_the_metrics_are_those_worked_by_hand() -> None:
         "confidence": (0.8 + 0.55) / 2,
         "calibration_error": (abs(0.8 - 1) + abs(0.55 - 0)) / 2,
         "calibration_error_rms": np.sqrt((0.2**2 + 0.55**2) / 2),
+        "calibration_error_equal": abs((0.8 + 0.55) / 2 - 0.5),
         "calibration_error_people": (abs(0.8 - 0.5) + abs(0.55 - 1)) / 2,
         "entropy": -(predicted * np.log(predicted)).sum() / 2,
         "entropy_people": np.log(2) / 2,
+        "entropy_error": np.abs(-(predicted * np.log(predicted)).sum(axis=1) - [np.log(2), 0]).mean(),
+        "rank_agreement": 0.5,
         "entropy_correlation": None,
     }
     assert found == {name: value if value is None else pytest.approx(value) for name, value in expected.items()}
+
+
+def test_the_binned_error_of_the_protocol_counts_the_surest_images_too() -> None:
+    confidence = np.linspace(0.55, 0.99, 250)
+    right = np.arange(250) < 200  # the surest are all wrong
+    images = images_of([[1.0, 0.0]] * 250, np.where(right, 0, 1).tolist())
+    found = evaluate(np.log(np.stack([confidence, 1 - confidence], axis=1)), images).metrics
+    # By hand: bins of the 100 least sure, and of the other 150, the last one taking the rest.
+    gaps = [confidence[:100].mean() - 1, confidence[100:].mean() - 100 / 150]
+    expected = np.sqrt((100 * gaps[0] ** 2 + 150 * gaps[1] ** 2) / 250)
+    assert found["calibration_error_equal"] == pytest.approx(expected)
+
+
+def test_the_worst_class_is_among_those_that_are_there() -> None:
+    images = images_of([[1.0, 0.0, 0.0]] * 4, [0, 0, 1, 1])
+    predicted = np.log([[0.8, 0.1, 0.1], [0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.8, 0.15, 0.05]])
+    found = evaluate(predicted, images).metrics
+    assert (found["worst_class"], found["accuracy"], found["top2"]) == (0.5, 0.75, 1.0)
+
+
+def test_the_order_of_classes_is_people_s_where_only_their_ties_differ() -> None:
+    images = images_of([[0.6, 0.4, 0.0, 0.0], [0.6, 0.4, 0.0, 0.0], [0.5, 0.5, 0.0, 0.0]], [0, 0, 0])
+    predicted = np.log([[0.5, 0.3, 0.05, 0.15], [0.5, 0.1, 0.2, 0.2], [0.2, 0.6, 0.15, 0.05]])
+    assert evaluate(predicted, images).per_image["rank_agreement"].tolist() == [1, 0, 1]
 
 
 def test_to_predict_what_people_said_is_as_good_as_it_gets() -> None:

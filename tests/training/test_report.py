@@ -45,7 +45,7 @@ def test_the_result_says_what_was_trained_on_what_with_what(read: ReadRelease) -
     assert result["release"]["recipe_digest"] == read.manifest["recipe_digest"]
     assert result["release"]["facts"] == {"study": "colours"}
     assert result["config"]["seed"] == 0
-    assert result["model"] == {"name": "SmallConvNet", "parameters": 94_762}
+    assert result["model"] == {"name": "small", "parameters": 94_762}
     assert result["environment"]["torch"].startswith("2.")
     assert len(result["code"]["training_sha256"]) == 64
     images = result["images"]
