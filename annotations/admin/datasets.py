@@ -26,6 +26,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.text import slugify
 
 from annotations import image_store
+from annotations.admin.tables import plain_cell
 from annotations.errors import AnnotationError
 from annotations.models import Dataset, Image, ImageImport
 from annotations.selectors import datasets as selectors
@@ -312,7 +313,7 @@ class DatasetAdmin(admin.ModelAdmin[Dataset]):
         writer = csv.writer(response)
         writer.writerow(["file", "what is wrong", "what to do"])
         for each in wanted.problems.all() if wanted else []:
-            writer.writerow([_no_formula(value) for value in (each.file, each.what, each.todo)])
+            writer.writerow([plain_cell(value) for value in (each.file, each.what, each.todo)])
         return response
 
     def thumbnail(self, request: HttpRequest, pk: int, index: int) -> HttpResponse:
@@ -360,8 +361,3 @@ def _reference(image: Image, names: list[str]) -> tuple[str, str]:
     label = names[image.reference] if image.reference is not None and image.reference < len(names) else ""
     shares = sorted(zip(image.reference_distribution or [], names, strict=False), key=lambda pair: -pair[0])
     return label, ", ".join(f"{name} {share:.0%}" for share, name in shares[:3] if share > 0)
-
-
-def _no_formula(value: str) -> str:
-    """A spreadsheet takes a cell that begins like this for a formula."""
-    return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

@@ -24,6 +24,7 @@ from django.utils import timezone
 
 from annotations import audit
 from annotations.admin.study_pages import StudyPage
+from annotations.admin.tables import plain_cell
 from annotations.kinds import PAY_STUDY, POLL_PLATFORM
 from annotations.models import (
     Outcome,
@@ -516,11 +517,6 @@ def _csv(name: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> Ht
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(head)
-    writer.writerows([_plain(cell) for cell in row] for row in rows)
+    writer.writerows([plain_cell(cell) for cell in row] for row in rows)
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
     return HttpResponse(text.getvalue(), content_type="text/csv; charset=utf-8", headers=headers)
-
-
-def _plain(cell: object) -> str:
-    text = str(cell)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
