@@ -175,10 +175,15 @@ def _people_say(images: NDArray[np.int64], sources: Sources) -> NDArray[np.float
 
 @contextmanager
 def processes(device: str) -> Iterator[None]:
-    """Join the other processes, if torchrun started this one: NCCL where the device is a GPU, else gloo."""
+    """Join the other processes, if torchrun started this one: NCCL where the device is a GPU, else gloo.
+
+    The device ``cuda`` then means a GPU of its own for each process, by torchrun's LOCAL_RANK.
+    """
     if "RANK" not in os.environ or dist.is_initialized():
         yield
         return
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     try:
         yield

@@ -20,7 +20,7 @@ from elicit.labels import Refusal, read_release
 from tests import services
 from tests.training.conftest import SIZE, labelled_images
 from training.config import Config
-from training.experiment import CHECKPOINT, RUN, Experiment, lay_out, run_all, run_one
+from training.experiment import CHECKPOINT, RUN, Experiment, lay_out, processes, run_all, run_one
 from training.label_sets import LabelSet, Sources, Votes, label_sets_of, said_in_release
 
 QUICK = Config(epochs=3, batch_size=8, threads=1)
@@ -296,3 +296,19 @@ def test_two_processes_share_each_batch_and_agree(archive: Path, release: Path, 
     assert said[1][0] == b""  # the first process does the talking
     result = json.loads((tmp_path / "two" / "result.json").read_text(encoding="utf-8"))
     assert result["processes"] == [2]
+
+
+@pytest.mark.parametrize(("device", "chosen"), [("cuda", [1]), ("cuda:0", []), ("cpu", [])])
+def test_each_process_of_torchrun_takes_a_gpu_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, device: str, chosen: list[int]
+) -> None:
+    backends: list[str] = []
+    taken: list[int] = []
+    monkeypatch.setenv("RANK", "5")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr(torch.distributed, "init_process_group", backends.append)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    with processes(device):
+        assert taken == chosen
+    assert backends == ["gloo" if device == "cpu" else "nccl"]
