@@ -138,9 +138,10 @@ def _cost_of(label_set: LabelSet, experiment: Experiment, cost: Cost) -> dict[st
 
 def pairs_of(sets: Sequence[LabelSet]) -> Iterator[tuple[LabelSet, LabelSet]]:
     """What is set against what: everything against hard and against smoothing, each set against itself with :fixed."""
-    for baseline in (LabelSet("hard"), LabelSet("smooth")):
+    baselines = [LabelSet("hard"), LabelSet("smooth"), LabelSet("smooth", everywhere=True)]
+    for number, baseline in enumerate(baselines):
         if baseline in sets:
-            yield from ((ours, baseline) for ours in sets if ours not in (baseline, LabelSet("hard")))
+            yield from ((ours, baseline) for ours in sets if ours not in baselines[: number + 1])
     for ours in sets:
         fixed = replace(ours, fixed=True)
         if fixed in sets and ours != fixed:
