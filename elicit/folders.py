@@ -44,7 +44,7 @@ LONGEST_NAME = 300
 LONGEST_CATEGORY = 80
 MOST_CATEGORIES = 1000
 
-_IMAGES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif"}
+SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif"}
 _TABLES = {".csv", ".tsv", ".jsonl"}
 _NESTED = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst"}
 # What people put beside their images; none of it is one.
@@ -453,7 +453,7 @@ def _kind(name: str) -> str:
     if any(part.startswith(".") or part in _SYSTEM for part in path.parts):
         return "ignored"
     suffix = path.suffix
-    for kind, suffixes in (("image", _IMAGES), ("table", _TABLES), ("nested", _NESTED), ("ignored", _PAPERS)):
+    for kind, suffixes in (("image", SUFFIXES), ("table", _TABLES), ("nested", _NESTED), ("ignored", _PAPERS)):
         if suffix in suffixes:
             return kind
     return "ignored" if not suffix and path.name in _PAPER_NAMES else "other"

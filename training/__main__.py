@@ -7,8 +7,9 @@ import os
 import shlex
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from elicit.labels import Refusal, read_release
 from training.config import PRESETS, Config
 
 # What `make training` installs, by the names under which it is imported.
-NEEDED = ("torch", "torchmetrics", "matplotlib", "PIL")
+NEEDED = ("torch", "torchmetrics", "matplotlib", "PIL", "filelock")
 
 FIT = """\
 Train a small network on a release's soft labels and, beside it, on hard ones: same images, same first
@@ -38,7 +39,8 @@ what is there. Writes report.html, report.md, figures and result.json.
 """
 COMPARE_EPILOG = """\
 label sets:
-  hard, smooth, uniform, random, h (CIFAR-10H), released, recommended, simselect2, and varieties such as
+  hard, smooth, uniform, random, h (CIFAR-10H), released, recommended, simselect2, released:NAME (the labels of
+  a further --release, by its folder's or file's name), and varieties such as
   t1-none, t2-clamp, tall-uniform. `@M` gives a set M annotators of its own, whatever --m says; `:each` draws one
   person's label anew each time, `:fixed` puts the archive's class on top, `:all` takes every training image.
 
@@ -64,9 +66,10 @@ def parser() -> argparse.ArgumentParser:
     answers = compare.add_mutually_exclusive_group()
     answers.add_argument(
         "--release",
+        action="append",
         metavar="PATH",
         help="its directory or .zip, or the address https://SITE/api/releases/STUDY/VERSION with the key in the "
-        "environment variable ELICIT_TOKEN",
+        "environment variable ELICIT_TOKEN; again for each further one, whose labels are the set released:NAME",
     )
     answers.add_argument("--answers", type=Path, metavar="FILE", help="the published answers: raw table or JSON")
     compare.add_argument(
@@ -96,6 +99,11 @@ def parser() -> argparse.ArgumentParser:
         "--vote-seconds", type=float, default=None, metavar="S", help="a vote of the reference took, for the cost axis"
     )
     compare.add_argument(
+        "--until-stdin-closes",
+        action="store_true",
+        help="stop when standard input ends: with who began this",
+    )
+    compare.add_argument(
         "--preset", choices=tuple(PRESETS), default="laptop", help="settings; the flags below go over them"
     )
     _add_images_and_settings(compare)
@@ -114,8 +122,8 @@ def _add_images_and_settings(command: argparse.ArgumentParser) -> None:
         "--images",
         required=True,
         metavar="PATH",
-        help="CIFAR-10: the official archive (python or binary layout), its unpacked folder, a folder of "
-        "cifar10_NN_label.png, or the word 'sample' for the 20 sample images",
+        help="CIFAR-10 or CIFAR-100: the official archive (python or binary layout) or its unpacked folder; a folder, "
+        "zip or tar of images, found by their pixels; or the word 'sample' for the 20 sample images",
     )
     command.add_argument("--output", type=Path, required=True, metavar="DIR", help="where to write; made if absent")
     for setting in fields(Config):
@@ -153,13 +161,13 @@ def fit(arguments: argparse.Namespace) -> None:
     _say(f"Reading {arguments.release} and {arguments.images}")
     release = read_release(arguments.release)
     archive = open_images(arguments.images)
-    images = match_images(release, archive, config.split)
+    images = match_images(release, archive, config.split, config.side)
     # Before training: nobody should wait a minute to hear that the folder can't be made.
     arguments.output.mkdir(parents=True, exist_ok=True)
 
     comparison = compare_labels(images, config, say=_say)
     seconds = time.perf_counter() - began
-    result = report.result_of(comparison, release, archive.origin, config, seconds)
+    result = report.result_of(comparison, release, archive, config, seconds)
     paths = report.write_report(arguments.output, comparison, result, config)
 
     print(report.table_of(result))
@@ -180,37 +188,47 @@ def compare(arguments: argparse.Namespace, argv: Sequence[str] | None = None) ->
     from training.data import open_images
 
     sets = label_sets.label_sets_of(arguments.labels, arguments.m)
-    _say(f"Reading {arguments.release or arguments.answers or arguments.reference} and {arguments.images}")
+    if arguments.until_stdin_closes:
+        threading.Thread(target=_stop_when_stdin_closes, daemon=True).start()
+    read = [*(arguments.release or [arguments.answers or arguments.reference]), arguments.images]
+    _say(f"Reading {' and '.join(map(str, read))}")
     with tempfile.TemporaryDirectory() as scratch:
-        said = None
-        if arguments.release is not None:
-            path = label_sets.release_at(arguments.release, Path(scratch), os.environ.get("ELICIT_TOKEN"))
-            said = label_sets.said_in_release(read_release(path))
-        elif arguments.answers is not None:
+        said, others = None, {}
+        for place in arguments.release or ():
+            path = label_sets.release_at(place, Path(scratch), os.environ.get("ELICIT_TOKEN"))
+            release = label_sets.said_in_release(read_release(path))
+            if said is None:
+                said = release
+            elif (name := label_sets.name_of(place)) in others:
+                raise Refusal("releases_alike", f"Two further releases are called {name}: rename one.")
+            else:
+                others[name] = release
+        if arguments.answers is not None:
             said = label_sets.said_in_published(arguments.answers)
         votes = None if arguments.reference is None else label_sets.Votes.read(arguments.reference)
-    sources = label_sets.Sources(said, votes, arguments.rest, arguments.smoothing)
+    sources = label_sets.Sources(said, votes, arguments.rest, arguments.smoothing, others)
     archive = open_images(arguments.images)
     data = {
         "images": archive.origin,
         "answers": None if said is None else {"origin": said.origin, "digest": said.digest},
         "reference": None if votes is None else {"origin": votes.origin, "digest": votes.digest},
         "split": "published" if arguments.protocol is not None else "drawn",
+        **({"others": {name: each.digest for name, each in others.items()}} if others else {}),
     }
     laid_out = experiment.lay_out(archive, arguments.protocol, sources, config, attacked=arguments.attacked, data=data)
-    arguments.output.mkdir(parents=True, exist_ok=True)
     with experiment.processes(config.device):
-        quiet: Callable[[str], None] = _say if experiment.writes() else _nothing
-        finished = experiment.run_all(laid_out, sets, arguments.seeds, arguments.output, quiet)
         if not experiment.writes():
+            experiment.run_all(laid_out, sets, arguments.seeds, arguments.output, _nothing)
             return
+        with experiment.alone_in(arguments.output):
+            finished = experiment.run_all(laid_out, sets, arguments.seeds, arguments.output, _say)
 
-    from training import comparing
+            from training import comparing
 
-    cost = comparing.Cost(arguments.hourly_pay, arguments.currency, arguments.vote_seconds)
-    results = comparing.results_of(laid_out, finished)
-    result = comparing.result_of(laid_out, results, cost, _command_line(sys.argv[1:] if argv is None else argv))
-    paths = comparing.write_report(arguments.output, results, result)
+            cost = comparing.Cost(arguments.hourly_pay, arguments.currency, arguments.vote_seconds)
+            results = comparing.results_of(laid_out, finished)
+            result = comparing.result_of(laid_out, results, cost, _command_line(sys.argv[1:] if argv is None else argv))
+            paths = comparing.write_report(arguments.output, results, result)
     print(comparing.table_of(result))
     print(f"Wrote {', '.join(path.name for path in paths)} to {arguments.output}.")
 
@@ -219,6 +237,14 @@ def _command_line(argv: Sequence[str]) -> str:
     """What to type again; of paths their last part alone, since a report is shown to others."""
     said = [word if "://" in word else Path(word).name or word for word in argv]
     return shlex.join(["python", "-m", "training", *said])
+
+
+def _stop_when_stdin_closes() -> None:
+    # Not sys.stdin: a thread that waits in it holds a lock without which Python can't end.
+    while os.read(0, 1):
+        pass
+    # What is written appears whole or not at all, so nothing has to be tidied.
+    os._exit(130)
 
 
 def _say(line: str) -> None:

@@ -104,9 +104,11 @@ def results_of(experiment: Experiment, finished: Sequence[FinishedRun]) -> tuple
 
 def annotators_per_image(label_set: LabelSet, experiment: Experiment) -> float | None:
     """People behind a relabelled training image's label, on average; 0 where nobody is asked, None if unknown."""
-    said, votes, train = experiment.sources.said, experiment.sources.votes, experiment.train.indices
-    if label_set.asks_people and said is not None:
-        here = np.isin(said.images, train)
+    votes, train = experiment.sources.votes, experiment.train.indices
+    said, relabelled = experiment.sources.said_for(label_set), experiment.sources.relabelled
+    if label_set.asks_people and said is not None and relabelled is not None:
+        # No image counts that another release lacks: the set is not used there.
+        here = np.isin(said.images, train) & np.isin(said.images, relabelled)
         images, people = said.images[here], said.people[here]
         if label_set.annotators is not None:
             kept = first_people(images, people, label_set.annotators, np.random.default_rng(0))
@@ -124,13 +126,14 @@ def annotators_per_image(label_set: LabelSet, experiment: Experiment) -> float |
 
 def _cost_of(label_set: LabelSet, experiment: Experiment, cost: Cost) -> dict[str, float | None]:
     """Of the relabelled images' labels: people, seconds per image, and the pay for all of them."""
-    people, said, train = annotators_per_image(label_set, experiment), experiment.sources.said, experiment.train.indices
+    people, train = annotators_per_image(label_set, experiment), experiment.train.indices
+    said, relabelled = experiment.sources.said_for(label_set), experiment.sources.relabelled
     each: float | None = 0.0
     if label_set.asks_people and said is not None:
         each = float(np.nanmean(said.seconds)) if np.isfinite(said.seconds).any() else None
     elif label_set.what == "h":
         each = cost.vote_seconds
-    labelled = len(train) if label_set.everywhere or said is None else int(np.isin(train, said.images).sum())
+    labelled = len(train) if label_set.everywhere or relabelled is None else int(np.isin(train, relabelled).sum())
     seconds = None if people is None or each is None else people * each
     pay = None if seconds is None or cost.hourly_pay is None else seconds * labelled / 3600 * cost.hourly_pay
     return {"annotators_per_image": people, "labelled_images": labelled, "seconds_per_image": seconds, "pay": pay}
@@ -368,6 +371,13 @@ def _blocks(result: Mapping[str, Any], figures: Mapping[str, str]) -> list[Block
     rest = {"hard": "; the others keep the archive's class", "h": "; the others have the reference's votes"}
     others = rest.get(result["rest"], "") if images["relabelled"] < images["train"] else ""
     many = f"{seeds} seeds each" if seeds > 1 else "one seed"
+    nameless = result["data"].get("images_without_class")
+    stands_in = (
+        f" {nameless:,} images have no class in the archive: the one that the first release finds likeliest stands "
+        "for it."
+        if nameless
+        else ""
+    )
     blocks = [
         Block("title", "What the labels buy"),
         Block(
@@ -376,7 +386,7 @@ def _blocks(result: Mapping[str, Any], figures: Mapping[str, str]) -> list[Block
             f"({network['parameters']:,} parameters), {result['config']['epochs']} epochs on {images['train']:,} "
             f"images, {images['relabelled']:,} of them relabelled{others}; scored on {images['held_out']:,} held-out "
             "images. "
-            "Runs of one seed share first weights, batches and crops and differ in their labels alone.",
+            "Runs of one seed share first weights, batches and crops and differ in their labels alone." + stands_in,
         ),
         Block("heading", "Findings: cross-entropy to people on held-out images"),
         Block("list", lines=tuple(findings_of(result))),

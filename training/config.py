@@ -57,6 +57,7 @@ class Config:
     split: Split = field(
         default="test", metadata={"help": "where in the archive the images are", "choices": CHOICES["split"]}
     )
+    side: int = field(default=32, metadata={"help": "pixels of an image's side; others are cut square and scaled"})
     device: str = field(default="cpu", metadata={"help": "cpu, cuda, cuda:1, mps"})
     threads: int = field(default=2, metadata={"help": "CPU threads; the last digits of the figures depend on it"})
     precision: str = _choice(
@@ -78,6 +79,7 @@ class Config:
             "patience": (self.patience >= 1, "must be at least 1"),
             "holdout": (0 < self.holdout < 1, "must lie between 0 and 1"),
             "seed": (0 <= self.seed < 2**63, "must be 0 or more"),
+            "side": (32 <= self.side <= 1024, "must lie in 32..1024"),
             "threads": (self.threads >= 1, "must be at least 1"),
             **{
                 name: (getattr(self, name) in choices, f"must be one of {', '.join(choices)}")

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
+import PIL.Image
+import PIL.ImageOps
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from elicit.archives import (
-    CIFAR10_CATEGORIES,
-    CifarArchive,
-    Split,
-    open_cifar10,
-    pixel_sha256,
-    sample_folder,
-)
+from elicit.archives import Cifar, CifarArchive, Split, open_cifar, pixel_sha256, sample_folder
+from elicit.folders import SUFFIXES, Limits, Problem, Source, Unusable, open_source, plan, take
 from elicit.labels import ReadRelease, Refusal
 
 
@@ -67,6 +63,9 @@ class LabelledImages:
         )
 
 
+_SHARP = PIL.Image.Resampling.LANCZOS
+
+
 class SoftLabelDataset(Dataset[tuple[Tensor, Tensor]]):
     """Pairs for a loop of your own: image (3, H, W) float32 in 0..1, soft label (K,) float32.
 
@@ -91,66 +90,159 @@ def as_network_input(pixels: Tensor) -> Tensor:
     return pixels.permute(0, 3, 1, 2).float() / 255
 
 
-def open_images(choice: str | Path) -> CifarArchive:
-    """The archive at a path; the word ``sample`` means the 20 images that an optional package carries.
+def open_images(choice: str | Path) -> CifarArchive | Source:
+    """The archive at a path: CIFAR-10 or CIFAR-100 in any form, else a folder, zip or tar of images.
 
-    Raises Refusal ``sample_missing``, and what open_cifar10 raises.
+    The word ``sample`` means the 20 images that an optional package carries. Raises Refusal ``sample_missing``, and
+    what open_cifar raises.
     """
-    if str(choice) != "sample":
-        return open_cifar10(Path(choice))
-    folder = sample_folder()
-    if folder is None:
-        raise Refusal("sample_missing", "The sample images are not installed: name an archive.")
-    return open_cifar10(folder)
+    if str(choice) == "sample":
+        folder = sample_folder()
+        if folder is None:
+            raise Refusal("sample_missing", "The sample images are not installed: name an archive.")
+        return open_cifar(folder)
+    path = Path(choice)
+    try:
+        return open_cifar(path)
+    except Refusal as refusal:
+        if refusal.code != "archive_unreadable":
+            raise
+        found = open_source(path)
+        try:
+            if not any(PurePosixPath(member.name).suffix.casefold() in SUFFIXES for member in found.members()):
+                raise refusal
+        except Refusal:
+            # Of a spoilt tar of CIFAR-10 the first word is the right one.
+            raise refusal from None
+        return found
 
 
-def match_images(release: ReadRelease, archive: CifarArchive, split: Split) -> LabelledImages:
-    """The release's images, found in the archive by index, with both labels.
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The n wanted images, in the order in which they were wanted."""
 
-    Other pixels than people saw are let through and marked in ``differs``: copies of CIFAR-10 that went
-    through JPEG are common. Raises Refusal: ``categories_differ``, ``images_missing``, ``too_few_images``,
-    and what the archive raises.
+    pixels: NDArray[np.uint8]
+    """(n, side, side, 3)"""
+    classes: NDArray[np.int64]
+    """(n,) the archive's own class, 0..K-1, or -1 where it has none"""
+    differs: NDArray[np.bool_]
+    """(n,) whether these pixels are other ones than people saw"""
+
+
+def find_images(
+    archive: CifarArchive | Source,
+    wanted: NDArray[np.int64],
+    sha256: Mapping[int, str],
+    categories: tuple[str, ...],
+    split: Split,
+    side: int,
+) -> Found:
+    """Images ``wanted`` (n,) by number, of K ``categories``, scaled to ``side`` pixels.
+
+    In CIFAR an image is found by its place in the ``split``. Other pixels than people saw (``sha256`` by image, as
+    pixel_sha256 makes them) are let through there and marked: copies that went through JPEG are common. Elsewhere
+    nothing but the pixels tells which image a file is. Raises Refusal: ``categories_differ``, ``images_missing``, and
+    what the archive raises.
     """
-    require_same_categories(tuple(release.categories))
+    if isinstance(archive, Source):
+        return _found_by_pixels(archive, wanted, sha256, categories, side)
+    require_same_categories(categories, archive.cifar)
+    pixels, classes, indices = archive.load(split)
+    _require_all(wanted, np.isin(wanted, indices), f"the {split} split of {archive.origin}")
+    order = np.argsort(indices)
+    rows = order[np.searchsorted(indices, wanted, sorter=order)]
+    seen = zip(wanted.tolist(), pixels[rows], strict=True)
+    differs = [image in sha256 and pixel_sha256(picture) != sha256[image] for image, picture in seen]
+    return Found(_scaled(pixels[rows], side), classes[rows], np.array(differs, dtype=np.bool_))
+
+
+def _found_by_pixels(
+    source: Source, wanted: NDArray[np.int64], sha256: Mapping[int, str], categories: tuple[str, ...], side: int
+) -> Found:
+    limits = Limits()
+    planned = {each.key: each for each in plan(source, limits=limits, categories=categories).images}
+    rows: dict[str, list[int]] = {}
+    for row, image in enumerate(wanted.tolist()):
+        if image in sha256:
+            rows.setdefault(sha256[image], []).append(row)
+    pixels = np.zeros((len(wanted), side, side, 3), dtype=np.uint8)
+    classes, here = np.full(len(wanted), -1, dtype=np.int64), np.zeros(len(wanted), dtype=np.bool_)
+    for key, content in source.read(planned, limits.file):
+        if isinstance(content, Problem):
+            continue  # missed below, if it is one of ours
+        try:
+            picture = take(content, limits).pixels
+        except Unusable:
+            continue
+        category = planned[key].category
+        # Of images that are alike to the pixel each takes a file of its own, as long as there are such.
+        for row in [row for row in rows.get(pixel_sha256(picture), []) if not here[row]][:1]:
+            pixels[row] = _scaled(picture[np.newaxis], side)[0]
+            classes[row] = -1 if category is None else category
+            here[row] = True
+    for alike in rows.values():
+        if here[alike].any():
+            first = alike[int(here[alike].argmax())]
+            for row in alike:
+                if not here[row]:
+                    pixels[row], classes[row], here[row] = pixels[first], classes[first], True
+    _require_all(wanted, here, f"{source.origin}, by their pixels")
+    return Found(pixels, classes, np.zeros(len(wanted), dtype=np.bool_))
+
+
+def _require_all(wanted: NDArray[np.int64], here: NDArray[np.bool_], where: str) -> None:
+    missing = wanted[~here]
+    if len(missing):
+        shown = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
+        raise Refusal("images_missing", f"{len(missing)} of {len(wanted)} images are not in {where}: {shown}.")
+
+
+def _scaled(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """(n, H, W, 3) -> (n, side, side, 3), cut to a square about the middle; as they are where they have that size."""
+    if pixels.shape[1:3] == (side, side):
+        return pixels
+    pictures = (PIL.Image.fromarray(each) for each in pixels)
+    return np.stack([np.asarray(PIL.ImageOps.fit(each, (side, side), _SHARP)) for each in pictures])
+
+
+def match_images(
+    release: ReadRelease, archive: CifarArchive | Source, split: Split = "test", side: int = 32
+) -> LabelledImages:
+    """The release's images with both labels; where the archive has no class, the one that people found likeliest.
+
+    Raises Refusal ``too_few_images``, and what find_images raises.
+    """
     if len(release.images) < 2:
         raise Refusal(
             "too_few_images",
             f"The release labels {len(release.images)} image; training needs 2, one of them held out.",
         )
-    pixels, labels, indices = archive.load(split)
-    missing = release.images[~np.isin(release.images, indices)]
-    if len(missing):
-        shown = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
-        raise Refusal(
-            "images_missing",
-            f"{len(missing)} of the release's {len(release.images)} images are not in the {split} split of "
-            f"{archive.origin}: {shown}.",
-        )
-    by_index = np.argsort(indices)
-    rows = by_index[np.searchsorted(indices, release.images, sorter=by_index)]
-    seen = zip(pixels[rows], release.image_sha256, strict=True)
+    images = np.asarray(release.images, dtype=np.int64)
+    soft = np.asarray(release.soft_labels, dtype=np.float64)
+    sha256 = dict(zip(images.tolist(), release.image_sha256, strict=True))
+    found = find_images(archive, images, sha256, tuple(release.categories), split, side)
     return LabelledImages(
-        pixels=pixels[rows],
-        indices=np.asarray(release.images, dtype=np.int64),
-        soft_labels=np.asarray(release.soft_labels, dtype=np.float64),
-        hard_labels=labels[rows],
+        pixels=found.pixels,
+        indices=images,
+        soft_labels=soft,
+        hard_labels=np.where(found.classes < 0, soft.argmax(axis=1), found.classes),
         categories=tuple(release.categories),
-        differs=np.array([pixel_sha256(image) != labelled for image, labelled in seen], dtype=np.bool_),
+        differs=found.differs,
     )
 
 
-def require_same_categories(named: tuple[str, ...]) -> None:
+def require_same_categories(named: tuple[str, ...], cifar: Cifar) -> None:
     """The archive's classes are numbers: the release must list as many, and not the same ones reordered.
 
     Raises Refusal ``categories_differ``.
     """
-    if len(named) != len(CIFAR10_CATEGORIES):
+    if len(named) != len(cifar.categories):
         raise Refusal(
             "categories_differ",
-            f"The release has {len(named)} categories and the archive {len(CIFAR10_CATEGORIES)}: "
+            f"The release has {len(named)} categories and the archive {len(cifar.categories)}: "
             "they are about different images.",
         )
-    ours, theirs = [n.casefold() for n in named], [n.casefold() for n in CIFAR10_CATEGORIES]
+    ours, theirs = [n.casefold() for n in named], [n.casefold() for n in cifar.categories]
     if ours != theirs and sorted(ours) == sorted(theirs):
         raise Refusal(
             "categories_differ",

@@ -8,6 +8,8 @@ what differs is what they are trained on. A run leaves a folder:
     weights.pt              the network
     checkpoint.pt           while it runs: after a kill the run goes on from its last epoch
 
+Beside the runs lie progress.json, replaced after each epoch, and a lock that keeps a second process away.
+
 Under torchrun each process takes its share of every batch, and the first one writes.
 """
 
@@ -25,14 +27,16 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from elicit.archives import CIFAR10_CATEGORIES, CifarArchive
+from elicit.folders import Source
 from elicit.labels import Refusal
 from elicit.labels.cifar10h import write_whole
 from training.attacks import attack
 from training.config import Config
-from training.data import LabelledImages, hold_out, require_same_categories
+from training.data import LabelledImages, find_images, hold_out
 from training.evaluate import evaluate, predict
 from training.label_sets import LabelSet, Sources, digest_of, read_split, targets_of
 from training.models import NETWORKS, parameters_of
@@ -43,6 +47,8 @@ RUN, PREDICTIONS, WEIGHTS, CHECKPOINT = "run.json", "log_probabilities.npy", "we
 
 VALIDATION, TRAIN_SPLIT, TRAIN_SPLIT_SEED = 0.1, 0.3, 7
 """Shares of images to stop on; the second is the published protocol's, and so is its seed."""
+
+PROGRESS, LOCK = "progress.json", ".lock"
 
 CURVE_POINTS = 5
 """Epochs after which the held-out images are scored, the last among them: scoring costs a pass over them."""
@@ -81,7 +87,7 @@ class Experiment:
 
 
 def lay_out(
-    archive: CifarArchive,
+    archive: CifarArchive | Source,
     protocol: Path | None,
     sources: Sources,
     config: Config,
@@ -92,21 +98,16 @@ def lay_out(
     """Read the images and part them.
 
     ``protocol``: the folder of the published split; its images are taken, those that nobody labelled too unless
-    ``sources.rest`` is none. Without it: the images that people labelled, of which ``config.holdout`` are held out.
-    What people say of held-out images are the votes where there are any, else all answers on them.
+    ``sources.rest`` is none. Without it: the images that people labelled (in each release, where there are several), of
+    which ``config.holdout`` are held out. What people say of held-out images are the votes where there are any, else
+    all answers on them; of several releases, the mean. An image without a class in the archive gets the one that the
+    first release finds likeliest, and ``data`` then tells how many.
     Raises Refusal: ``answers_missing``, ``categories_differ``, ``images_missing``, ``reference_missing``,
-    ``split_unreadable``, ``too_few_images``, ``votes_missing``.
+    ``split_missing``, ``split_unreadable``, ``too_few_images``, ``votes_missing``.
     """
     said = sources.said
     categories = CIFAR10_CATEGORIES if said is None else said.categories
-    require_same_categories(categories)
-    pixels, hard, indices = archive.load(config.split)
-
-    def images_of(wanted: NDArray[np.int64], *, scored: bool) -> LabelledImages:
-        rows = _rows_of(wanted, indices, f"the {config.split} split of {archive.origin}")
-        people_say = _people_say(wanted, sources) if scored else np.eye(len(categories))[hard[rows]]
-        return _images(pixels[rows], wanted, people_say, hard[rows], categories)
-
+    sha256 = {} if said is None else said.sha256
     if protocol is not None:
         to_train, to_hold_out = read_split(protocol)
         if sources.votes is None:
@@ -115,37 +116,55 @@ def lay_out(
             to_train = to_train[np.isin(to_train, _labelled(sources))]
         if said is not None and not np.isin(said.images, to_train).any():
             raise Refusal("images_missing", "People labelled none of the images that the split trains on.")
-        train, held_out = images_of(to_train, scored=False), images_of(to_hold_out, scored=True)
+        wanted = np.concatenate([to_train, to_hold_out])
     else:
-        train, held_out = hold_out(images_of(_labelled(sources), scored=True), config.holdout, config.seed)
+        wanted = _labelled(sources)
+    found = find_images(archive, wanted, sha256, categories, config.split, config.side)
+    hard, nameless = found.classes.copy(), np.flatnonzero(found.classes < 0)
+    if len(nameless):
+        hard[nameless] = _likeliest(wanted[nameless], sources)
+        data = {**data, "images_without_class": len(nameless)}
+
+    def images_of(rows: NDArray[np.int64], *, scored: bool) -> LabelledImages:
+        people_say = _people_say(wanted[rows], sources) if scored else np.eye(len(categories))[hard[rows]]
+        return _images(found.pixels[rows], wanted[rows], people_say, hard[rows], categories)
+
+    rows = np.arange(len(wanted))
+    if protocol is not None:
+        train = images_of(rows[: len(to_train)], scored=False)
+        held_out = images_of(rows[len(to_train) :], scored=True)
+    else:
+        train, held_out = hold_out(images_of(rows, scored=True), config.holdout, config.seed)
 
     stopping = None
     if config.stop_on == "validation":
         train, stopping = hold_out(train, VALIDATION, config.seed)
     elif config.stop_on == "train-split":
-        more, classes, numbers = archive.load("train" if config.split == "test" else "test")
-        order = np.random.default_rng(TRAIN_SPLIT_SEED).permutation(len(classes))
-        some = np.sort(order[: max(1, round(TRAIN_SPLIT * len(order)))])
-        one_hot = np.eye(len(categories))[classes[some]]
-        stopping = _images(more[some], numbers[some], one_hot, classes[some], categories)
+        stopping = _of_the_other_split(archive, categories, config)
     return Experiment(train, held_out, stopping, sources, config, attacked, data)
 
 
 def _labelled(sources: Sources) -> NDArray[np.int64]:
-    if sources.said is None:
+    if sources.relabelled is None:
         raise Refusal("answers_missing", "Which images? Name --release or --answers, or the split by --protocol.")
-    return np.unique(sources.said.images)
+    return sources.relabelled
 
 
-def _rows_of(wanted: NDArray[np.int64], indices: NDArray[np.int64], where: str) -> NDArray[np.int64]:
-    order = np.argsort(indices)
-    rows = order[np.minimum(np.searchsorted(indices, wanted, sorter=order), len(indices) - 1)]
-    absent = wanted[indices[rows] != wanted]
-    if len(absent):
-        raise Refusal(
-            "images_missing", f"{len(absent)} of {len(wanted)} images are not in {where}, such as {absent[0]}."
-        )
-    return np.asarray(rows)
+def _likeliest(images: NDArray[np.int64], sources: Sources) -> NDArray[np.int64]:
+    """(n,) the classes that the first release finds likeliest. Raises Refusal ``images_missing``."""
+    said = sources.said
+    if said is None or said.released is None or not np.isin(images, said.released[0]).all():
+        raise Refusal("images_missing", f"{len(images)} images have no class, neither in the archive nor in a release.")
+    return np.asarray(said.released[1].argmax(axis=1)[np.searchsorted(said.released[0], images)])
+
+
+def _of_the_other_split(archive: CifarArchive | Source, categories: tuple[str, ...], config: Config) -> LabelledImages:
+    if isinstance(archive, Source):
+        raise Refusal("split_missing", f"{archive.origin} has one split: stop on validation, or on nothing.")
+    more, classes, numbers = archive.load("train" if config.split == "test" else "test")
+    order = np.random.default_rng(TRAIN_SPLIT_SEED).permutation(len(classes))
+    some = np.sort(order[: max(1, round(TRAIN_SPLIT * len(order)))])
+    return _images(more[some], numbers[some], np.eye(len(categories))[classes[some]], classes[some], categories)
 
 
 def _images(
@@ -165,9 +184,11 @@ def _people_say(images: NDArray[np.int64], sources: Sources) -> NDArray[np.float
     said = sources.said
     if said is None:
         raise Refusal("answers_missing", "Nobody says anything of the held-out images: add --reference.")
-    whole = LabelSet("recommended" if said.released is None else "released")
+    sets = [LabelSet("recommended" if said.released is None else "released")]
+    sets += [LabelSet("released", of=name) for name in sources.others]
     anything = np.zeros(len(images), dtype=np.int64)
-    return targets_of(whole, images, anything, sources, 0, len(said.categories)).labels
+    tables = [targets_of(each, images, anything, sources, 0, len(said.categories)).labels for each in sets]
+    return np.asarray(np.mean(tables, axis=0))
 
 
 # Processes
@@ -215,6 +236,68 @@ class FinishedRun:
     log_probabilities: NDArray[np.float64]
 
 
+@contextmanager
+def alone_in(output: Path) -> Iterator[None]:
+    """Keep other processes from writing into ``output``, which is made where it is missing.
+
+    Raises Refusal ``output_in_use``. The lock goes with the process that holds it, however it ends.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(output / LOCK, timeout=0):
+            yield
+    except Timeout:
+        raise Refusal("output_in_use", f"Another process is training into {output}: wait for it, or stop it.") from None
+
+
+class Progress:
+    """How far the runs are, in ``progress.json``: epochs ``done`` of ``total``, ``run`` of ``runs``, its
+    ``label_set``, ``seed`` and ``epoch`` of ``epochs``, and ``seconds_left``, null until an epoch is done here."""
+
+    def __init__(self, output: Path, plan: Sequence[tuple[LabelSet, int]], epochs: int) -> None:
+        self._path, self._plan, self._epochs = output / PROGRESS, plan, epochs
+        self._began, self._here, self._before, self._number = time.perf_counter(), 0, 0, 0
+
+    def begin(self, number: int) -> None:
+        """Run ``number``, from 1, is looked at."""
+        self._number = number
+
+    def passed(self) -> None:
+        """The run was done before."""
+        self._before += self._epochs
+
+    def taken_up(self, epoch: int) -> None:
+        """The run goes on after this many epochs."""
+        self._before += epoch
+        self._tell(epoch)
+
+    def epoch(self, number: int, *, last: bool) -> None:
+        """Epoch ``number`` of the run, from 1, is done; ``last``: and no other follows."""
+        self._here += 1
+        self._tell(number)
+        if last:  # one that stopped early has no more to do
+            self._before += self._epochs - number
+
+    def _tell(self, epoch: int) -> None:
+        if not writes():
+            return
+        label_set, seed = self._plan[self._number - 1]
+        done, total = self._before + self._here, self._epochs * len(self._plan)
+        left = (time.perf_counter() - self._began) / self._here * (total - done) if self._here else None
+        told = {
+            "done": done,
+            "total": total,
+            "run": self._number,
+            "runs": len(self._plan),
+            "label_set": label_set.name,
+            "seed": seed,
+            "epoch": epoch,
+            "epochs": self._epochs,
+            "seconds_left": left,
+        }
+        write_whole(self._path, lambda part: _write_json(part, told))
+
+
 def run_all(
     experiment: Experiment, label_sets: Sequence[LabelSet], seeds: int, output: Path, say: Callable[[str], None]
 ) -> list[FinishedRun]:
@@ -225,13 +308,17 @@ def run_all(
     """
     require_device(experiment.config.device)
     plan = [(label_set, seed) for seed in range(seeds) for label_set in label_sets]
+    progress = Progress(output, plan, experiment.config.epochs)
     finished, spent, done_here = [], 0.0, 0
     for number, (label_set, seed) in enumerate(plan, start=1):
         folder = _folder(output, label_set, seed)
+        progress.begin(number)
         found = read_run(folder, experiment, label_set, seed)
-        if found is None:
+        if found is not None:
+            progress.passed()
+        else:
             began = time.perf_counter()
-            run_one(experiment, label_set, seed, folder)
+            run_one(experiment, label_set, seed, folder, progress)
             wait_for_all()
             found = read_run(folder, experiment, label_set, seed)
             if found is None:
@@ -268,7 +355,9 @@ def read_run(folder: Path, experiment: Experiment, label_set: LabelSet, seed: in
     return FinishedRun(label_set, seed, told, kept - np.log(np.exp(kept).sum(axis=1, keepdims=True)))
 
 
-def run_one(experiment: Experiment, label_set: LabelSet, seed: int, folder: Path) -> None:
+def run_one(
+    experiment: Experiment, label_set: LabelSet, seed: int, folder: Path, progress: Progress | None = None
+) -> None:
     """Train and evaluate once, from the checkpoint if there is one, and write the folder."""
     settings = experiment.settings_of(label_set, seed)
     config = replace(experiment.config, seed=experiment.config.seed + seed)
@@ -282,6 +371,8 @@ def run_one(experiment: Experiment, label_set: LabelSet, seed: int, folder: Path
     with repeatable(config):
         training = Training(NETWORKS[config.network](categories), train.pixels, targets, config)
         log = _take_up(training, folder / CHECKPOINT, digest)
+        if progress is not None:
+            progress.taken_up(training.done)
         scored = set(np.linspace(1, config.epochs, min(CURVE_POINTS, config.epochs)).round().astype(int).tolist())
         while training.done < config.epochs and not _stops(log, config):
             began_epoch = time.perf_counter()
@@ -303,6 +394,8 @@ def run_one(experiment: Experiment, label_set: LabelSet, seed: int, folder: Path
             if writes():
                 state = {**training.state(), "log": log, "digest": digest}
                 write_whole(folder / CHECKPOINT, lambda part, state=state: torch.save(state, part))  # type: ignore[misc]
+            if progress is not None:
+                progress.epoch(training.done, last=training.done == config.epochs or _stops(log, config))
         if "best" in log:
             training.model.load_state_dict(log.pop("best"))
         predictions = predict(training.model, held_out.pixels, config.device)

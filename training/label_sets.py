@@ -10,7 +10,7 @@ A name is ``WHAT``, then optionally ``@M`` for M annotators per image, then opti
     t2-clamp ...  a variety of the answers, pooled by the mean (docs/label-varieties.md)
     recommended   the recommended variety and pool (docs/decisions/0008)
     simselect2    half a vote for each of the two likeliest classes: people who could only have selected
-    released      a release's own pooled labels
+    released      a release's own pooled labels; ``released:bird-study-v2`` those of another one, by its file's name
 
     :each         one person's label, drawn anew each time the image is (the published "per annotator")
     :fixed        the likeliest class is the archive's: its mass and that of the label's top class change places.
@@ -24,6 +24,7 @@ CIFAR-10H's file names no people; there each image's votes are shuffled.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import http.client
 import json
@@ -32,7 +33,8 @@ import shutil
 import urllib.error
 import urllib.parse
 import urllib.request
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -51,23 +53,28 @@ PLAIN = ("hard", "smooth", "uniform", "random")
 """Need nobody's answers."""
 FROM_PEOPLE = ("recommended", "simselect2", "released")
 OPTIONS = ("each", "fixed", "all")
+_OF_ANOTHER = re.compile(r"released:(?P<of>[A-Za-z0-9_.-]+)(?P<options>(?::[a-z]+)*)")
 _NAME = re.compile(r"(?P<what>[a-z0-9.-]+)(?:@(?P<annotators>[1-9][0-9]*|all))?(?P<options>(?::[a-z]+)*)")
 
 
 @dataclass(frozen=True, order=True)
 class LabelSet:
-    """A label set's name, taken apart; ``annotators`` None means everybody."""
+    """A label set's name, taken apart; ``annotators`` None means everybody, ``of`` empty the first release."""
 
     what: str
     annotators: int | None = None
     each: bool = False
     fixed: bool = False
     everywhere: bool = False
+    of: str = ""
 
     @classmethod
     def from_name(cls, name: str) -> Self:
         """Raises Refusal ``label_set_unknown`` or, for a variety, what LabelVariety.from_slug raises."""
-        found = _NAME.fullmatch(name.strip())
+        of, rest = "", name.strip()
+        if (other := _OF_ANOTHER.fullmatch(rest)) and other["of"] not in OPTIONS:
+            of, rest = other["of"], f"released{other['options']}"
+        found = _NAME.fullmatch(rest)
         if found is None:
             raise _unknown(name)
         what, options = found["what"], [option for option in found["options"].split(":") if option]
@@ -85,6 +92,7 @@ class LabelSet:
             each="each" in options,
             fixed="fixed" in options,
             everywhere="all" in options,
+            of=of,
         )
         if what in PLAIN and (drawn or label_set.each):
             raise Refusal("label_set_unknown", f"{name}: nobody gave these labels, so they have no annotators.")
@@ -109,7 +117,7 @@ class LabelSet:
         """The canonical name, as from_name reads it."""
         options = [name for name, on in zip(OPTIONS, (self.each, self.fixed, self.everywhere), strict=True) if on]
         drawn = "" if self.annotators is None else f"@{self.annotators}"
-        return ":".join([self.what + drawn, *options])
+        return ":".join([self.what + drawn, *([self.of] if self.of else []), *options])
 
     @property
     def curve(self) -> str:
@@ -154,7 +162,8 @@ class Said:
 
     ``people`` (R,) text; ``named`` is False where a file does not tell who answered, and each answer stands for
     a person. ``seconds`` (R,) time on the answer, nan if unknown. ``released``: images and pooled labels of a
-    release. ``origin`` says in words where it comes from, ``digest`` which bytes.
+    release, and ``sha256`` its images' pixel_sha256. ``origin`` says in words where it comes from, ``digest`` which
+    bytes.
     """
 
     images: Integers
@@ -166,6 +175,7 @@ class Said:
     origin: str
     digest: str
     released: tuple[Integers, Floats] | None = None
+    sha256: Mapping[int, str] = field(default_factory=dict)
 
 
 def release_at(place: str, scratch: Path, token: str | None) -> Path:
@@ -192,6 +202,14 @@ def release_at(place: str, scratch: Path, token: str | None) -> Path:
     except (OSError, http.client.HTTPException) as error:
         raise Refusal("download_failed", f"{url} can't be fetched: {error}.") from None
     return target
+
+
+def name_of(place: str) -> str:
+    """What a release is called in ``released:NAME``: its folder or file without .zip, or STUDY-vVERSION of a site."""
+    if "://" in place:
+        study, _, version = place.rstrip("/").rpartition("/")
+        return f"{study.rpartition('/')[2]}-v{version}"
+    return Path(place).resolve().name.removesuffix(".zip")
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -228,6 +246,7 @@ def said_in_release(release: ReadRelease) -> Said:
         origin=f"release {release.manifest['version']}",
         digest=str(release.manifest["digest"]),
         released=(np.asarray(release.images, dtype=np.int64), np.asarray(release.soft_labels)),
+        sha256=dict(zip(np.asarray(release.images).tolist(), release.image_sha256, strict=True)),
     )
 
 
@@ -333,17 +352,48 @@ class Targets:
 
 @dataclass(frozen=True, eq=False)
 class Sources:
-    """All that labels are made of. ``rest``, hard or h: what the images get that nobody relabelled."""
+    """All that labels are made of. ``rest``, hard or h: what the images get that nobody relabelled.
+
+    ``others``: further releases by name, whose own pooled labels are compared. Raises Refusal ``releases_differ`` where
+    they can't be.
+    """
 
     said: Said | None = None
     votes: Votes | None = None
     rest: str = "hard"
     smoothing: float = 0.1
+    others: Mapping[str, Said] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, other in self.others.items():
+            if self.said is None or self.said.categories != other.categories:
+                raise Refusal("releases_differ", f"{name} has other categories than the first release.")
+            both = self.said.sha256.keys() & other.sha256.keys()
+            if any(self.said.sha256[image] != other.sha256[image] for image in both):
+                raise Refusal("releases_differ", f"{name} gives the first release's numbers to other pictures.")
+            if not both:
+                raise Refusal("releases_differ", f"{name} shares no image with the first release.")
+
+    def said_for(self, label_set: LabelSet) -> Said | None:
+        """The answers that the set is made of. Raises Refusal ``label_set_unknown`` for a release that isn't there."""
+        if label_set.of and label_set.of not in self.others:
+            raise Refusal(
+                "label_set_unknown",
+                f"{label_set.name}: no further release has that name, only {', '.join(self.others) or 'the first'}.",
+            )
+        return self.others[label_set.of] if label_set.of else self.said
+
+    @property
+    def everyone(self) -> tuple[Said, ...]:
+        """What is said in the first release, or file of answers, and in the others."""
+        return () if self.said is None else (self.said, *self.others.values())
 
     @property
     def relabelled(self) -> Integers | None:
-        """The images that people labelled, ascending; None where no file tells."""
-        return None if self.said is None else np.unique(self.said.images)
+        """The images that people labelled, in all releases, ascending; None where no file tells."""
+        if self.said is None:
+            return None
+        return functools.reduce(np.intersect1d, (np.unique(said.images) for said in self.everyone))
 
 
 def targets_of(label_set: LabelSet, images: Integers, hard: Integers, sources: Sources, seed: int, k: int) -> Targets:
@@ -419,7 +469,7 @@ def _voted(label_set: LabelSet, images: Integers, votes: Votes, random: np.rando
 def _of_people(
     label_set: LabelSet, images: Integers, sources: Sources, random: np.random.Generator
 ) -> tuple[Floats, Integers]:
-    said = sources.said
+    said = sources.said_for(label_set)
     if said is None:
         raise Refusal("answers_missing", f"The label set {label_set.name} needs --release or --answers.")
     order = np.argsort(images)

@@ -8,7 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from elicit.archives import CIFAR10_CATEGORIES
+from elicit.archives import CifarArchive
+from elicit.folders import Source
 from elicit.labels import ReadRelease
 from training.config import Config
 from training.evaluate import BINS, Difference, compare
@@ -27,7 +28,7 @@ DIFFERENCES = (("soft", "hard"), ("soft", "top"))
 
 
 def result_of(
-    comparison: Comparison, release: ReadRelease, origin: str, config: Config, seconds: float
+    comparison: Comparison, release: ReadRelease, archive: CifarArchive | Source, config: Config, seconds: float
 ) -> dict[str, Any]:
     """Everything in result.json: plain JSON without NaN, the same for the same seed but for ``seconds``."""
     train, held_out, runs = comparison.train, comparison.held_out, comparison.runs
@@ -36,13 +37,13 @@ def result_of(
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "note": note_on(len(held_out)),
-        "warnings": warnings_of(comparison),
+        "warnings": warnings_of(comparison, archive),
         "release": {
             **{key: manifest[key] for key in ("version", "digest", "recipe", "recipe_digest", "counts", "facts")},
             "categories": list(release.categories),
         },
         "images": {
-            "origin": origin,
+            "origin": archive.origin,
             "labelled": len(train) + len(held_out),
             "train": len(train),
             "held_out": len(held_out),
@@ -101,14 +102,15 @@ def _differing(comparison: Comparison) -> int:
     return int(comparison.train.differs.sum() + comparison.held_out.differs.sum())
 
 
-def warnings_of(comparison: Comparison) -> list[str]:
+def warnings_of(comparison: Comparison, archive: CifarArchive | Source) -> list[str]:
     """What did not stop the run and should be known."""
     warnings = []
     differing, every = _differing(comparison), len(comparison.train) + len(comparison.held_out)
     if differing:
         hint = " Is it the right archive, and the right --split?" if differing == every else ""
         warnings.append(f"{differing} of {every} images have other pixels in the archive than people saw.{hint}")
-    pairs = zip(comparison.train.categories, CIFAR10_CATEGORIES, strict=True)
+    named = comparison.train.categories
+    pairs = zip(named, archive.cifar.categories if isinstance(archive, CifarArchive) else named, strict=True)
     renamed = [f"{ours} for {theirs}" for ours, theirs in pairs if ours.casefold() != theirs.casefold()]
     if renamed:
         warnings.append(f"The release's categories were taken in order, {renamed[0]} and so on.")

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from dataclasses import fields
 from pathlib import Path
 
@@ -199,3 +200,43 @@ def test_a_preset_is_what_was_published_and_what_is_said_goes_over_it() -> None:
     config = config_of(arguments)
     assert (config.network, config.lr, config.epochs, config.compile) == ("small", 0.1, 65, True)
     assert config_of(parser().parse_args(["fit", "--release", "r", "--images", "x", "--output", "y"])) == Config()
+
+
+def test_further_releases_are_compared_by_their_files_names(
+    release: Path, archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    second = zip_release(release_of(tmp_path / "again", labelled_images(SIZE, seed=0)), tmp_path / "birds-v2.zip")
+    argv = ["compare", "--release", str(release), "--release", str(second), "--images", str(archive)]
+    argv += ["--labels", "released,released:birds-v2", "--seeds", "1", "--epochs", "1", "--attacked", "1"]
+    assert main([*argv, "--output", str(tmp_path / "out"), "--threads", "1"]) == 0
+    result = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))
+    assert list(result["sets"]) == ["released", "released:birds-v2"]
+    assert list(result["data"]["others"]) == ["birds-v2"]
+    capsys.readouterr()
+    # The same labels, so the same network.
+    figures = [each["metrics"]["cross_entropy"]["mean"] for each in result["sets"].values()]
+    assert figures[0] == figures[1]
+    assert refusal([*argv, "--release", str(second), "--output", str(tmp_path / "more")], capsys).startswith("Two")
+
+
+def test_a_comparison_stops_with_the_process_that_holds_its_standard_input(
+    release: Path, archive: Path, tmp_path: Path
+) -> None:
+    argv = ["compare", "--release", str(release), "--images", str(archive), "--output", str(tmp_path / "out")]
+    argv += ["--seeds", "100", "--epochs", "1000", "--threads", "1", "--until-stdin-closes"]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "training", *argv],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    with child:
+        progress = tmp_path / "out" / "progress.json"
+        until = time.monotonic() + 60
+        while not progress.exists() and child.poll() is None and time.monotonic() < until:
+            time.sleep(0.05)
+        assert json.loads(progress.read_text(encoding="utf-8"))["runs"] == 400
+        assert child.poll() is None
+        child.communicate()  # closes it
+    assert child.returncode == 130

@@ -17,11 +17,13 @@ import torch
 
 from elicit.archives import open_cifar10
 from elicit.labels import Refusal, read_release
+from elicit.labels.cifar10h import write_whole
 from tests import services
-from tests.training.conftest import SIZE, labelled_images
+from tests.training.conftest import SIZE, labelled_images, release_of
+from training import experiment as experiments
 from training.config import Config
-from training.experiment import CHECKPOINT, RUN, Experiment, lay_out, processes, run_all, run_one
-from training.label_sets import LabelSet, Sources, Votes, label_sets_of, said_in_release
+from training.experiment import CHECKPOINT, PROGRESS, RUN, Experiment, alone_in, lay_out, processes, run_all, run_one
+from training.label_sets import LabelSet, Said, Sources, Votes, label_sets_of, said_in_release
 
 QUICK = Config(epochs=3, batch_size=8, threads=1)
 HARD = LabelSet("hard")
@@ -122,7 +124,7 @@ def test_what_an_experiment_lacks_is_named(
 
 def test_a_split_of_other_images_is_refused_by_number(archive: Path, release: Path, split: Path) -> None:
     np.save(split / "test_indices.npy", np.array([20, 777]))
-    with pytest.raises(Refusal, match=r"1 of 2 images .* 777"):
+    with pytest.raises(Refusal, match=r"1 of 18 images .* 777"):
         laid_out(archive, release, split)
 
 
@@ -312,3 +314,62 @@ def test_each_process_of_torchrun_takes_a_gpu_of_its_own(
     with processes(device):
         assert taken == chosen
     assert backends == ["gloo" if device == "cpu" else "nccl"]
+
+
+# Several releases, progress, and one process at a time
+
+
+def other_release(tmp_path: Path) -> Said:
+    """Of images 8 to 23, with other labels: people say what is two classes further."""
+    images = labelled_images(SIZE)
+    moved = replace(images, hard_labels=(images.hard_labels + 2) % 10).select(np.arange(8, SIZE))
+    return said_in_release(read_release(release_of(tmp_path / "other", moved)))
+
+
+def test_several_releases_are_compared_on_the_images_that_all_of_them_label(
+    archive: Path, release: Path, tmp_path: Path
+) -> None:
+    other = other_release(tmp_path)
+    found = laid_out(archive, release, None, votes=None, others={"birds-v2": other})
+    images = np.sort(np.concatenate([found.train.indices, found.held_out.indices]))
+    assert images.tolist() == list(range(8, SIZE))
+    first = read_release(release).soft_labels[found.held_out.indices]
+    assert other.released is not None
+    second = other.released[1][found.held_out.indices - 8]
+    # Neither of them judges alone.
+    np.testing.assert_allclose(found.held_out.soft_labels, (first + second) / 2)
+
+
+def test_the_progress_counts_epochs_of_all_runs_and_goes_on_after_a_second_start(
+    archive: Path, release: Path, split: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment, sets = laid_out(archive, release, split), label_sets_of("hard,released", "all")
+    seen: list[dict[str, Any]] = []
+    write = write_whole
+
+    def watched(path: Path, fill: Any) -> None:
+        write(path, fill)
+        if path.name == PROGRESS:
+            seen.append(json.loads(path.read_text()))
+
+    monkeypatch.setattr(experiments, "write_whole", watched)
+    run_all(experiment, sets[:1], 1, tmp_path / "out", quiet)
+    run_all(experiment, sets, 1, tmp_path / "out", quiet)
+    epochs = QUICK.epochs
+    assert [(told["done"], told["total"]) for told in seen[: epochs + 1]] == [(n, epochs) for n in range(epochs + 1)]
+    later = seen[epochs + 1 :]
+    assert [told["done"] for told in later] == list(range(epochs, 2 * epochs + 1))
+    assert {(told["total"], told["run"], told["runs"], told["label_set"]) for told in later} == {
+        (2 * epochs, 2, 2, "released")
+    }
+    assert later[0]["seconds_left"] is None
+    assert later[-1]["seconds_left"] == 0
+
+
+def test_a_second_process_is_kept_out_of_the_folder_and_let_in_when_the_first_is_gone(tmp_path: Path) -> None:
+    with alone_in(tmp_path / "out"):
+        with pytest.raises(Refusal, match="Another process") as caught, alone_in(tmp_path / "out"):
+            pass
+        assert caught.value.code == "output_in_use"
+    with alone_in(tmp_path / "out"):
+        pass

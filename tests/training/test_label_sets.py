@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from training.label_sets import (
     first_people,
     label_sets_of,
     labels_of,
+    name_of,
     read_split,
     release_at,
     require_simplex,
@@ -66,6 +68,7 @@ def labels(name: str, sources: Sources = SOURCES, seed: int = 0) -> np.ndarray[t
     return targets_of(LabelSet.from_name(name), IMAGES, HARD, sources, seed, 10).labels
 
 
+OF_RELEASES = ["released", "released:birds-v2", "released:Birds_2.final:fixed"]
 ALL = [
     *("hard", "smooth", "uniform", "random", "h", "h@2", "simselect2", "recommended"),
     *(f"{depth}-{spread}" for depth in ("t1", "t2", "tall") for spread in ("clamp", "uniform", "none")),
@@ -85,14 +88,27 @@ def test_every_label_set_gives_every_image_a_distribution(name: str) -> None:
         np.testing.assert_array_equal(found.labels[[1, 3]], np.eye(10)[[1, 3]])
 
 
-@pytest.mark.parametrize("name", [*ALL, "released", "h@12", "t2-clamp@2:each:fixed"])
+@pytest.mark.parametrize("name", [*ALL, *OF_RELEASES, "h@12", "t2-clamp@2:each:fixed"])
 def test_a_name_is_read_as_it_is_written(name: str) -> None:
     assert LabelSet.from_name(name).name == name
 
 
 @pytest.mark.parametrize(
     "name",
-    ["", "soft", "t3-clamp", "hard@2", "h@0", "released:each", "t2-clamp:all", "h:each:each", "h:best", "smooth:each"],
+    [
+        "",
+        "soft",
+        "t3-clamp",
+        "hard@2",
+        "h@0",
+        "released:each",
+        "released:a:b:fixed",
+        "released@2:birds-v2",
+        "t2-clamp:all",
+        "h:each:each",
+        "h:best",
+        "smooth:each",
+    ],
 )
 def test_a_name_that_means_nothing_is_refused(name: str) -> None:
     with pytest.raises(Refusal) as caught:
@@ -333,3 +349,63 @@ def test_a_key_is_asked_for_sent_safely_and_not_passed_on(
     with pytest.raises(Refusal) as caught:
         release_at(place.format(site=site), tmp_path, key)
     assert caught.value.code == code
+
+
+def released(images: list[int], likeliest: int, digest: str = "other", **changes: Any) -> Said:
+    """A release of these images that gives 0.9 to one class, all said by one person."""
+    soft = np.full((len(images), 10), 0.1 / 9)
+    soft[:, likeliest] = 0.9
+    answers = [Elicited(named=((likeliest, 90.0),), impossible=frozenset()) for _ in images]
+    return replace(
+        said(),
+        images=np.array(images),
+        people=np.array(["eve"] * len(images)),
+        answers=Answers.from_elicited(answers, categories=10),
+        seconds=np.full(len(images), 5.0),
+        digest=digest,
+        released=(np.array(images), soft),
+        sha256={image: f"picture {image}" for image in images},
+        **changes,
+    )
+
+
+def test_the_labels_of_a_further_release_go_by_its_name_and_to_the_images_that_both_label() -> None:
+    sources = Sources(released([10, 11, 12], 4), others={"birds-v2": released([11, 12, 13], 7)})
+    assert sources.relabelled is not None
+    assert sources.relabelled.tolist() == [11, 12]
+    first, other = labels("released", sources), labels("released:birds-v2", sources)
+    assert first.argmax(axis=1).tolist() == [0, 4, 4, 3]
+    assert other.argmax(axis=1).tolist() == [0, 7, 7, 3]
+
+
+def test_a_release_that_was_not_given_is_asked_for_by_name() -> None:
+    sources = Sources(released([10, 11], 4), others={"birds-v2": released([10, 11], 7)})
+    with pytest.raises(Refusal, match=r"released:birds-v3: .* only birds-v2") as caught:
+        labels("released:birds-v3", sources)
+    assert caught.value.code == "label_set_unknown"
+
+
+@pytest.mark.parametrize(
+    ("other", "word"),
+    [
+        (released([12, 13], 7), "shares no image"),
+        (released([10], 7, categories=("a", "b")), "other categories"),
+        (replace(released([10], 7), sha256={10: "another picture"}), "other pictures"),
+    ],
+)
+def test_releases_of_other_images_are_not_compared(other: Said, word: str) -> None:
+    with pytest.raises(Refusal, match=f"birds-v2 .*{word}") as caught:
+        Sources(released([10, 11], 4), others={"birds-v2": other})
+    assert caught.value.code == "releases_differ"
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        ("releases/birds-v2.zip", "birds-v2"),
+        ("releases/birds-v2/", "birds-v2"),
+        ("https://site.example/api/releases/birds/2", "birds-v2"),
+    ],
+)
+def test_a_release_is_called_as_its_file_is(place: str, name: str) -> None:
+    assert name_of(place) == name

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from elicit.archives import CifarArchive, ImageBatch, Split
 from elicit.labels import ReadRelease, read_release
 from tests.training.conftest import SIZE, labelled_images
 from training.config import Config
@@ -20,9 +22,21 @@ from training.train import Comparison, compare_labels
 QUICK = Config(epochs=2, batch_size=8, threads=1)
 
 
+class Nowhere(CifarArchive):
+    """An archive by name alone."""
+
+    origin, splits = "a folder", ()
+
+    def _batches(self, split: Split) -> Iterator[ImageBatch]:
+        raise AssertionError("a report reads no images")
+
+
+ARCHIVE = Nowhere()
+
+
 def run(release: ReadRelease, images: LabelledImages, config: Config = QUICK) -> tuple[Comparison, dict[str, Any]]:
     comparison = compare_labels(images, config, lambda line: None)
-    return comparison, result_of(comparison, release, "a folder", config, seconds=1.0)
+    return comparison, result_of(comparison, release, ARCHIVE, config, seconds=1.0)
 
 
 @pytest.fixture
