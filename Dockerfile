@@ -12,6 +12,11 @@ RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /srv/e
 WORKDIR /srv/elicit
 COPY requirements/base.txt requirements/formats.txt requirements/s3.txt requirements/
 RUN pip install --no-cache-dir --require-hashes -r requirements/base.txt -r requirements/formats.txt -r requirements/s3.txt
+# What the trainer needs besides; docker-compose.yml sets it for that service alone.
+ARG TRAINING=
+COPY requirements/training.txt requirements/torch.txt requirements/
+RUN test -z "$TRAINING" || { pip install --no-cache-dir --no-deps --require-hashes -r requirements/training.txt \
+    && pip install --no-cache-dir -r requirements/torch.txt; }
 COPY . .
 
 # Outside ELICIT_VAR: a volume there would go on showing the files of the first image that it met.

@@ -49,9 +49,9 @@ ROLES: Final = {
         ),
     ),
     "researcher": Role(
-        "Reads and downloads releases, makes API tokens, and watches the studies' dashboards. Sees no single "
-        "session and no platform id, and changes nothing.",
-        ("annotations.view_study", "exports.view_release"),
+        "Reads and downloads releases, reads what training on them found, makes API tokens, and watches the studies' "
+        "dashboards. Sees no single session and no platform id, and changes nothing.",
+        ("annotations.view_study", "exports.view_release", "exports.view_trainingrun"),
     ),
 }
 

@@ -137,6 +137,8 @@ STATICFILES_DIRS = [FRONTEND / "static"]
 MEDIA_ROOT = VAR / "media"
 # Releases are private: only the download view reads them, never a web server's file root.
 RELEASES_ROOT = VAR / "releases"
+# What training runs read and write, a folder each.
+TRAINING_ROOT = VAR / "training"
 DOWNLOADS = VAR / "downloads"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
@@ -237,6 +239,8 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TIMEZONE = TIME_ZONE
+# Work of hours has a queue of its own, so that nothing waits behind it.
+CELERY_TASK_ROUTES = {"exports.train": {"queue": "training"}}
 # How long a worker may be silent before its job goes to another, and how long a message may be on its way.
 JOB_LEASE_SECONDS = env.number("ELICIT_JOB_LEASE_SECONDS", 90)
 JOB_PATIENCE_SECONDS = env.number("ELICIT_JOB_PATIENCE_SECONDS", 10)

@@ -14,8 +14,8 @@ from annotations import selectors as annotated
 from elicit.labels.errors import Refusal
 from elicit.labels.release_files import Recipe
 from elicit.labels.varieties import Depth, Redistribution
-from exports import recipes, selectors, services
-from exports.models import Release
+from exports import recipes, selectors, services, training_admin
+from exports.models import Release, TrainingRun
 
 DEPTHS = [
     (Depth.T2.value, "t2: the most likely category and one alternative (published)"),
@@ -150,6 +150,7 @@ class ReleaseAdmin(admin.ModelAdmin[Release]):
             "digest",
             "superseded",
             "downloads",
+            *(["training_runs"] if request.user.has_perm("exports.view_trainingrun") else []),
         )
 
     def get_readonly_fields(self, request: HttpRequest, obj: Release | None = None) -> Any:
@@ -193,6 +194,15 @@ class ReleaseAdmin(admin.ModelAdmin[Release]):
         url = reverse("release", args=[release.study.slug, release.version])
         return format_html('<a href="{}">open</a>', url)
 
+    @admin.display(description="training runs")
+    def training_runs(self, release: Release) -> SafeString | str:
+        found = selectors.training_runs_of(release)
+        rows = (
+            (reverse("admin:exports_trainingrun_change", args=[run.pk]), f"{run.requested_at:%Y-%m-%d %H:%M}")
+            for run in found
+        )
+        return format_html_join(" · ", '<a href="{}">{}</a>', rows) or "–"
+
     @admin.display(description="downloads")
     def downloads(self, release: Release) -> SafeString | str:
         if not release.is_ready or release.withheld:
@@ -208,3 +218,6 @@ class ReleaseAdmin(admin.ModelAdmin[Release]):
 
     def has_delete_permission(self, request: HttpRequest, obj: Release | None = None) -> bool:
         return False
+
+
+admin.site.register(TrainingRun, training_admin.TrainingRunAdmin)

@@ -56,3 +56,50 @@ class Release(models.Model):
     def name(self) -> str:
         """The folder and file name: `study-slug-v3`."""
         return f"{self.study.slug}-v{self.version}"
+
+
+class TrainingRun(models.Model):
+    """Networks trained on a release's labels, and on others beside them, by `python -m training compare`.
+
+    It is over once `finished_at`, `cancelled_at` or `withheld_reason` is set; until then its job tells how far it is,
+    or why it failed.
+    """
+
+    release = models.ForeignKey(Release, on_delete=models.PROTECT, related_name="training_runs")
+    others = models.ManyToManyField(Release, related_name="compared_in", blank=True)
+    label_sets = models.JSONField(help_text="Names, as training.label_sets reads them.")
+    annotators = models.CharField(max_length=60, default="all")
+    seeds = models.PositiveSmallIntegerField(default=5)
+    network = models.CharField(max_length=20, default="small")
+    epochs = models.PositiveIntegerField(default=40)
+    holdout = models.FloatField(default=0.3)
+    use_reference = models.BooleanField(default=False, help_text="The dataset's own distributions judge.")
+    requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+    requested_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True)
+    cancelled_at = models.DateTimeField(null=True)
+    cancelled_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+    withheld_reason = models.CharField(max_length=200, blank=True, default="")
+    # What its page shows of the report: see `exports.training.summary_of`.
+    summary = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ("-requested_at",)
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(seeds__gte=1, epochs__gte=1), name="training_run_trains"),
+            models.CheckConstraint(condition=Q(holdout__gt=0, holdout__lt=1), name="training_run_holds_some_out"),
+            models.CheckConstraint(
+                condition=Q(finished_at__isnull=True) | Q(cancelled_at__isnull=True), name="training_run_ends_once"
+            ),
+            models.CheckConstraint(
+                condition=Q(withheld_reason="") | Q(summary={}), name="training_run_withheld_tells_nothing"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"Training {self.pk} on {self.release}"
+
+    @property
+    def study_id(self) -> int:
+        """The study that the audit log shows it under."""
+        return self.release.study_id

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from django.conf import settings
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
-from exports.kinds import BUILD_RELEASE
-from exports.models import Release
+from exports.kinds import BUILD_RELEASE, TRAIN
+from exports.models import Release, TrainingRun
 from jobs.models import Job, Status
 
 
@@ -79,3 +80,100 @@ def comparable_releases(categories: list[str] | None = None) -> list[Release]:
     if categories is not None:
         ready = ready.filter(manifest__categories=categories)
     return sorted(ready.order_by("-requested_at")[:500], key=lambda release: (release.study.name, -release.version))
+
+
+# Training
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """How a training run stands: `waiting`, `training`, `finished`, `failed`, `cancelled` or `withheld`; how far, in
+    words and per cent; what went wrong; and since when it stands there."""
+
+    status: str
+    stage: str = ""
+    percent: int | None = None
+    error: str = ""
+    since: datetime | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self.status not in {"waiting", "training"}
+
+
+STATUS_OF_TRAINING = {
+    Status.QUEUED: "waiting",
+    Status.RUNNING: "training",
+    Status.DONE: "waiting",
+    Status.FAILED: "failed",
+}
+
+
+def training_runs() -> QuerySet[TrainingRun]:
+    return TrainingRun.objects.select_related("release__study", "requested_by", "cancelled_by").prefetch_related(
+        "others__study"
+    )
+
+
+def training_runs_of(release: Release) -> QuerySet[TrainingRun]:
+    """Those that were trained on its labels, its own run or another's."""
+    return TrainingRun.objects.filter(Q(release=release) | Q(others=release)).distinct()
+
+
+def training_job(run: TrainingRun) -> Job | None:
+    """The last job that was to do it."""
+    return Job.objects.filter(kind=TRAIN, subject=str(run.pk)).order_by("-pk").first()
+
+
+def training_state(run: TrainingRun) -> TrainingState:
+    if run.withheld_reason:
+        return TrainingState("withheld", error=run.withheld_reason)
+    if run.finished_at:
+        return TrainingState("finished", since=run.finished_at)
+    if run.cancelled_at:
+        return TrainingState("cancelled", since=run.cancelled_at)
+    job = training_job(run)
+    if job is None:
+        return TrainingState("waiting", since=run.requested_at)
+    return TrainingState(
+        STATUS_OF_TRAINING[Status(job.status)], job.stage, job.percent, job.error, job.finished_at or job.created_at
+    )
+
+
+def is_at_work(run: TrainingRun) -> bool:
+    """Whether a worker has it, or is to take it."""
+    return Job.objects.filter(kind=TRAIN, subject=str(run.pk), status__in=[Status.QUEUED, Status.RUNNING]).exists()
+
+
+def is_wanted(pk: int) -> bool:
+    """Whether the run is there, and neither cancelled nor withheld."""
+    return TrainingRun.objects.filter(pk=pk, cancelled_at__isnull=True, withheld_reason="").exists()
+
+
+def may_keep_files(pk: int | str) -> bool:
+    """Whether the run is there, and its releases are given out."""
+    return TrainingRun.objects.filter(pk=pk, withheld_reason="").exists()
+
+
+def training_folder(pk: int | str) -> Path:
+    """All that a run's worker and its child write."""
+    return Path(settings.TRAINING_ROOT) / str(pk)
+
+
+def training_output(run: TrainingRun) -> Path:
+    """Where its report lies."""
+    return training_folder(run.pk) / "output"
+
+
+def trainable_releases() -> QuerySet[Release]:
+    """The releases whose labels can be trained on: whose files there are, and are given out."""
+    return ready_releases().filter(withheld=False).order_by("-requested_at")
+
+
+def comparable_in_training(release: Release) -> list[Release]:
+    """Releases of the same images and categories, which networks can be compared on."""
+    return [
+        other
+        for other in comparable_releases(release.manifest["categories"])
+        if other.pk != release.pk and other.study.dataset_id == release.study.dataset_id
+    ]

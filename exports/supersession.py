@@ -52,7 +52,7 @@ def supersede_releases(*, session: Any, why: str, reason: Any, **_: object) -> N
         if release.superseded_at is not None:
             release.withheld, release.superseded_reason = True, words
             release.save(update_fields=["withheld", "superseded_reason"])
-            jobs.enqueue(REMOVE_FILES, release.pk)
+            _withhold(release)
             continue
         if recipe.digest not in successors:
             successors[recipe.digest] = _successor(session, recipe)
@@ -61,7 +61,13 @@ def supersede_releases(*, session: Any, why: str, reason: Any, **_: object) -> N
         release.withheld = why == "withdrawn"
         release.save(update_fields=["superseded_at", "superseded_reason", "superseded_by", "withheld"])
         if release.withheld:
-            jobs.enqueue(REMOVE_FILES, release.pk)
+            _withhold(release)
+
+
+def _withhold(release: Release) -> None:
+    """Have its files removed, and all that was trained on it."""
+    jobs.enqueue(REMOVE_FILES, release.pk)
+    services.withhold_training(release)
 
 
 def _held_before_its_exclusion(release: Release, session: Any) -> bool:

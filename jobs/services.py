@@ -25,10 +25,17 @@ LEASE = timedelta(seconds=settings.JOB_LEASE_SECONDS)
 # A message is on its way for this long before the sweep rings again.
 PATIENCE = timedelta(seconds=settings.JOB_PATIENCE_SECONDS)
 NEVER_RINGS_AT_ONCE = 500
+# Kinds that may wait behind work of hours, where each message that is rung again lies on top of the others.
+OWN_QUEUE = tuple(settings.CELERY_TASK_ROUTES)
+LONG_PATIENCE = 10 * PATIENCE
 
 
 class JobLost(Exception):
     """The lease ran out and another worker has the job: stop, and write nothing more."""
+
+
+class PutBack(Exception):
+    """The worker is told to stop: the next one goes on with the job, and the attempt doesn't count."""
 
 
 def enqueue(kind: str, subject: object, *, delay: timedelta = timedelta()) -> Job:
@@ -90,6 +97,20 @@ def report(job: Job, stage: str, done: int = 0, total: int = 0) -> None:
         raise JobLost(str(job))
 
 
+def count_anew(job: Job) -> None:
+    """The job came further than the attempt before: those who died at it had not died of it, so attempts start anew."""
+    Job.objects.filter(pk=job.pk, owner=job.owner, status=Status.RUNNING).update(attempts=1)
+
+
+def put_back(job: Job) -> bool:
+    """Queue the job again at once, as if this attempt had not been; False if another worker holds it by now."""
+    return bool(
+        Job.objects.filter(pk=job.pk, owner=job.owner, status=Status.RUNNING).update(
+            status=Status.QUEUED, attempts=F("attempts") - 1, lease_until=None, rung_at=None, due_at=timezone.now()
+        )
+    )
+
+
 def finish(job: Job) -> bool:
     """Mark the job done; False if another worker holds it by now."""
     return _close(job, Status.DONE, "", timezone.now())
@@ -135,7 +156,11 @@ def sweep() -> int:
         lease_until=None,
         finished_at=now,
     )
-    stale = Q(rung_at__isnull=True) | Q(rung_at__lt=now - PATIENCE)
+    stale = (
+        Q(rung_at__isnull=True)
+        | Q(rung_at__lt=now - PATIENCE) & ~Q(kind__in=OWN_QUEUE)
+        | Q(rung_at__lt=now - LONG_PATIENCE)
+    )
     rung = 0
     for job in Job.objects.filter(_due(now), stale).order_by("due_at")[:NEVER_RINGS_AT_ONCE]:
         if not ring(job):
@@ -157,6 +182,8 @@ def run(pk: int, work: Callable[[Job], None], *, retry_on: tuple[type[Exception]
         work(job)
     except JobLost:
         log.warning("%s was taken over by another worker", job)
+    except PutBack:
+        put_back(job)
     except Refusal as error:
         # What was asked for can't be had, a broken archive say: news for whoever asked, no defect.
         fail(job, error.message)

@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.worker, pytest.mark.xdist_group("compose")]
 
 FILE = ROOT / "docker-compose.yml"
 COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
-APP = ("migrate", "web", "worker", "beat")
+APP = ("migrate", "web", "worker", "trainer", "beat")
 STATE = "/var/lib/elicit"
 # What somebody fills in from .env.example.
 DOT_ENV = {
@@ -212,12 +212,13 @@ def test_the_site_is_healthy_while_it_runs_and_unhealthy_when_it_is_gone(stack: 
         site.stop()
 
 
-def test_the_worker_is_healthy_while_it_runs_and_unhealthy_when_it_is_gone(stack: Stack) -> None:
-    worker = stack.start("worker", lambda service: " ready." in service.output())
+@pytest.mark.parametrize("name", ["worker", "trainer"])
+def test_the_worker_is_healthy_while_it_runs_and_unhealthy_when_it_is_gone(stack: Stack, name: str) -> None:
+    worker = stack.start(name, lambda service: " ready." in service.output())
     try:
-        assert stack.is_healthy("worker")
+        assert stack.is_healthy(name)
         worker.kill()
-        assert stack.fails("worker")
+        assert stack.fails(name)
     finally:
         worker.stop()
 

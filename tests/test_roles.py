@@ -100,6 +100,8 @@ OPEN: dict[str, tuple[str, ...]] = {
     ),
     "researcher": (
         *A_STUDY, "exports_release_changelist", "exports_release_change", "exports_release_history", "release*",
+        "exports_trainingrun_changelist", "exports_trainingrun_change", "exports_trainingrun_history",
+        "exports_trainingrun_figure", "exports_trainingrun_report", "exports_trainingrun_result",
     ),
 }  # fmt: skip
 

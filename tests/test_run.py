@@ -122,7 +122,7 @@ def test_the_first_run_prints_two_links_that_open_and_the_second_reuses_everythi
         with urllib.request.urlopen(url, timeout=10) as page:  # noqa: S310 (the site's own links)
             assert page.status == 200
     pids = first.children()
-    assert len(pids) == 2
+    assert len(pids) == 3
     assert first.ctrl_c() == 0
     assert gone(pids)
 
@@ -149,7 +149,7 @@ def test_a_process_that_dies_is_started_again_and_none_outlives_a_killed_command
         time.sleep(0.1)
     assert worker not in run.children()
     pids = run.children()
-    assert len(pids) == 2
+    assert len(pids) == 3
     run.kill()
     assert gone(pids)
 

@@ -1,16 +1,20 @@
 """All reads. `exports` sees this app through here alone."""
 
 from annotations.selectors.releases import (
+    StoredImage,
     arms_by_name,
     framing_to_name,
     releasable_studies,
     released_framing,
     released_responses,
     released_sessions,
+    stored_images,
+    stored_png,
     study_arms,
     study_categories,
     study_facts,
     was_released,
+    without_reference_distribution,
 )
 from annotations.selectors.sessions import (
     MOST_STEPS_BACK,
@@ -48,6 +52,7 @@ from annotations.selectors.studies import (
 
 __all__ = [
     "MOST_STEPS_BACK",
+    "StoredImage",
     "StudyProgress",
     "answer_rules",
     "answered_trials",
@@ -78,6 +83,8 @@ __all__ = [
     "some_images",
     "stage_trials",
     "steps_back",
+    "stored_images",
+    "stored_png",
     "study_arms",
     "study_categories",
     "study_facts",
@@ -86,4 +93,5 @@ __all__ = [
     "trials_in_session",
     "unplaced_trials",
     "was_released",
+    "without_reference_distribution",
 ]

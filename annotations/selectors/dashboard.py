@@ -349,7 +349,9 @@ def machine(now: datetime, limits: Limits) -> Machine:
         .values_list("kind")
         .annotate(number=Count("pk"))
     )
-    waiting = Job.objects.filter(status=Status.QUEUED, due_at__lte=now).aggregate(since=Min("due_at"))
+    # What has a queue of its own may wait there for hours.
+    due = Job.objects.filter(status=Status.QUEUED, due_at__lte=now).exclude(kind__in=list(settings.CELERY_TASK_ROUTES))
+    waiting = due.aggregate(since=Min("due_at"))
     disk = shutil.disk_usage(settings.VAR)
     return Machine(failed, waiting["since"], disk.free, disk.total)
 

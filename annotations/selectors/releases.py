@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from typing import Any
@@ -12,6 +13,7 @@ from uuid import UUID
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet, TextField
 from django.db.models.functions import Cast
 
+from annotations import image_store
 from annotations.models import (
     Arm,
     Framing,
@@ -266,6 +268,51 @@ def study_facts(
             "not_checked_yet": in_place.exclude(_checked(until)).count() if leave_out_inconsistent else 0,
         },
     }
+
+
+# Images that a page of `stored_images` holds.
+_STORED_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """An image of a study: its number, what its file is found by, and the dataset's own labels, where it has any.
+
+    ``category`` names the reference label; ``distribution``: the reference distribution, or None.
+    """
+
+    index: int
+    sha256: str
+    category: str
+    distribution: list[float] | None
+
+
+def stored_images(study_id: int, least: int = 0) -> Iterator[StoredImage]:
+    """The study's images from number ``least`` on, by number; a page is read at a time, and no statement stays open."""
+    study = Study.objects.select_related("dataset").get(pk=study_id)
+    names = category_names(study)
+    images = Image.objects.filter(study_images__study_id=study_id).order_by("index")
+    while True:
+        page = list(
+            images.filter(index__gte=least).values_list("index", "sha256", "reference", "reference_distribution")[
+                :_STORED_AT_ONCE
+            ]
+        )
+        for index, sha256, reference, distribution in page:
+            yield StoredImage(index, sha256, "" if reference is None else names[reference], distribution)
+        if len(page) < _STORED_AT_ONCE:
+            return
+        least = page[-1][0] + 1
+
+
+def stored_png(sha256: str) -> bytes:
+    """A stored image's file. Raises FileNotFoundError."""
+    return image_store.rendered(sha256, 1)
+
+
+def without_reference_distribution(study_id: int) -> int:
+    """How many of the study's images lack one."""
+    return Image.objects.filter(study_images__study_id=study_id, reference_distribution__isnull=True).count()
 
 
 def _settings_asked(study: Study, arm: str) -> Study:

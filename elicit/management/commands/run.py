@@ -137,17 +137,19 @@ def _clear_words_for_a_full_disk() -> Iterator[None]:
 
 def _commands(host: str, port: int) -> dict[str, list[str]]:
     python = [sys.executable, "-m"]
+    # Whoever runs this as root on a machine of their own has been told often enough.
+    celery = [
+        sys.executable, "-W", "ignore:You're running the worker", "-m", "celery", "--quiet", "--app", "elicit",
+        "worker", "--pool", "threads", "--loglevel", "WARNING", "--without-gossip", "--without-mingle",
+    ]  # fmt: skip
     return {
         "web server": [
             *python, "gunicorn", "elicit.wsgi", "--bind", f"{host}:{port}", "--worker-class", "gthread",
             "--workers", "1", "--threads", "8", "--no-control-socket", "--log-level", "warning",
         ],
-        "worker": [
-            # Whoever runs this as root on a machine of their own has been told often enough.
-            sys.executable, "-W", "ignore:You're running the worker", "-m", "celery", "--quiet", "--app", "elicit",
-            "worker", "--beat", "--pool", "threads", "--concurrency", "2", "--loglevel", "WARNING",
-            "--without-gossip", "--without-mingle",
-        ],
+        "worker": [*celery, "--beat", "--concurrency", "2", "--queues", "celery"],
+        # A process of its own: a run of hours keeps neither of the other's two threads.
+        "trainer": [*celery, "--concurrency", "1", "--queues", "training", "--hostname", "trainer@%h"],
     }  # fmt: skip
 
 
