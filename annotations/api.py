@@ -10,7 +10,7 @@ from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from django.utils.translation import gettext
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
-from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_field
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema, extend_schema_field
 from rest_framework import authentication, exceptions, permissions, serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response as HttpResponse
@@ -202,6 +202,13 @@ ERRORS = {
 }
 
 
+ANSWER = {
+    "named": [{"category": 3, "percentage": 80}, {"category": 5, "percentage": 15}],
+    "impossible": [0, 1],
+    "duration_ms": 4200,
+}
+
+
 class SessionApi(APIView):
     """What the holder of a session's link may do."""
 
@@ -234,6 +241,7 @@ class ResponseApi(SessionApi):
         operation_id="put_response",
         request=ResponseIn,
         responses={201: ResponseOut, 200: OpenApiResponse(ResponseOut, "It was stored before."), **ERRORS},
+        examples=[OpenApiExample("a cat, or perhaps a dog", ANSWER, request_only=True)],
     )
     def put(self, request: Request, trial_id: UUID, response_id: UUID) -> HttpResponse:
         """Store the answer to a trial under an id made by the client. Sending it again changes nothing.

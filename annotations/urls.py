@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from django.urls import path, re_path
 
-from annotations import api, pages, webhooks
+from annotations import api, pages, sittings_api, webhooks
 
 urlpatterns = [
     path("", pages.front_page, name="front"),
@@ -21,6 +21,10 @@ urlpatterns = [
         api.ResponseApi.as_view(),
         name="put-response",
     ),
+    path("api/studies/<slug:slug>", sittings_api.StudyApi.as_view(), name="study-api"),
+    path("api/studies/<slug:slug>/sessions", sittings_api.BeginApi.as_view(), name="begin-session"),
+    path("api/session", sittings_api.OneSessionApi.as_view(), name="session-api"),
+    path("api/session/step", sittings_api.StepApi.as_view(), name="session-step"),
     path("api/studies/<slug:slug>/dashboard", api.DashboardApi.as_view(), name="dashboard-api"),
     path("api/trials/<uuid:trial_id>/skip", api.SkipApi.as_view(), name="skip-trial"),
 ]

@@ -26,7 +26,11 @@ class StrictJSONParser(JSONParser):
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
         try:
-            return json.loads(stream.read().decode("utf-8"), parse_constant=_no_constant)
+            text = stream.read().decode("utf-8")
+            data = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_object)
+            if "\\u" in text:  # half of a surrogate pair is no character, and no database stores it
+                json.dumps(data, ensure_ascii=False).encode("utf-8")
+            return data
         except RecursionError as error:
             raise exceptions.ParseError("The JSON is nested too deeply.") from error
         except ValueError as error:
@@ -35,6 +39,14 @@ class StrictJSONParser(JSONParser):
 
 def _no_constant(word: str) -> None:
     raise ValueError(f"{word} is no JSON number")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of a name given twice nobody knows which value was meant."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ValueError("an object names something twice")
+    return made
 
 
 def handle_exception(error: Exception, context: dict[str, Any]) -> Response | None:
@@ -83,11 +95,135 @@ def _flatten(details: Any, path: str = "") -> Iterator[tuple[str, str]]:
                 yield from _flatten(inner, f"{path}.{number}".lstrip("."))
 
 
+# --- What the schema says of all operations
+
+# Statuses that an operation may answer by its kind, beside those that it documents itself.
+ANY = {406: "`not_acceptable`: the answer is JSON.", 429: "`throttled`: too many requests."}
+SECURED = {
+    401: "`not_authenticated` or `authentication_failed`.",
+    403: "`permission_denied`: somebody signed in who may not.",
+}
+WITH_PATH = {404: "`not_found`."}
+WITH_QUERY = {400: "`invalid`: a parameter is not of this form."}
+WITH_BODY = {
+    400: "`invalid` or `parse_error`: the body is not of this form.",
+    413: "`too_large`: more than 1 MiB.",
+    415: "`unsupported_media_type`: the body has to be `application/json`.",
+}
+RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}}}
+
+# How one operation's answer leads to the next: {operation: {status: {name: link}}}.
+_TRIAL = {"trial_id": "$response.body#/next/id"}
+_SAID = {"named": [{"category": 0, "percentage": 60}], "duration_ms": 900}
+_RELEASE = {"study": "$response.body#/study", "version": "$response.body#/version"}
+_FIRST = {"study": "$response.body#/results/0/study", "version": "$response.body#/results/0/version"}
+_SAME = {"study": "$request.path.study", "version": "$request.path.version"}
+LINKS: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
+    "get_study": {
+        "200": {
+            "agree": {
+                "operationId": "begin_session",
+                "parameters": {"slug": "$response.body#/study"},
+                "requestBody": {"consent_version": "$response.body#/consent/version"},
+                "description": "Whoever agrees to the text begins a session.",
+            }
+        }
+    },
+    "begin_session": {
+        "201": {
+            "stand": {"operationId": "get_session", "description": "With `Authorization: Session {token}`."},
+            "read": {"operationId": "leave_step", "requestBody": {"step": "$response.body#/status"}},
+            "leave": {"operationId": "withdraw"},
+        }
+    },
+    "get_session": {
+        "200": {
+            "answer": {"operationId": "put_response", "parameters": _TRIAL, "requestBody": _SAID},
+            "skip": {"operationId": "skip_trial", "parameters": _TRIAL},
+            "go_on": {"operationId": "leave_step", "requestBody": {"step": "$response.body#/status"}},
+        }
+    },
+    "leave_step": {"200": {"answer": {"operationId": "put_response", "parameters": _TRIAL, "requestBody": _SAID}}},
+    "put_response": {
+        status: {
+            "next": {"operationId": "put_response", "parameters": _TRIAL, "requestBody": _SAID},
+            "again": {
+                "operationId": "put_response",
+                "parameters": {"trial_id": "$response.body#/trial", "response_id": "$response.body#/id"},
+                "description": "The same id with the same body changes nothing.",
+            },
+            "correct": {
+                "operationId": "put_response",
+                "parameters": {"trial_id": "$response.body#/trial"},
+                "requestBody": {**_SAID, "revises": "$response.body#/id"},
+                "description": "A new id, and `revises` with the old one.",
+            },
+            "leave": {"operationId": "withdraw"},
+        }
+        for status in ("200", "201")
+    },
+    "skip_trial": {"200": {"next": {"operationId": "put_response", "parameters": _TRIAL, "requestBody": _SAID}}},
+    "releases_list": {
+        "200": {
+            "newest": {"operationId": "get_release", "parameters": _FIRST},
+            "whole": {"operationId": "get_release_file", "parameters": {**_FIRST, "name": "release.zip"}},
+        }
+    },
+    "get_release": {
+        "200": {
+            "file": {
+                "operationId": "get_release_file",
+                "parameters": {**_RELEASE, "name": "$response.body#/files/1/name"},
+            },
+            "differences": {
+                "operationId": "get_release_differences",
+                "parameters": {**_RELEASE, "with": "{$response.body#/study}/{$response.body#/version}"},
+            },
+        }
+    },
+    "get_release_differences": {"200": {"release": {"operationId": "get_release", "parameters": _SAME}}},
+}
+
+
 def document_errors(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """drf-spectacular's hook: say of every operation that whatever else it answers is an error of the one form."""
+    """drf-spectacular's hook: every operation's errors, all of one form."""
+    for address, operations in result["paths"].items():
+        for operation in operations.values():
+            kinds = [ANY]
+            kinds += [SECURED] if any(operation.get("security", [])) else []
+            kinds += [WITH_PATH] if "{" in address else []
+            kinds += [WITH_BODY] if "requestBody" in operation else []
+            kinds += [WITH_QUERY] if any(each["in"] == "query" for each in operation.get("parameters", [])) else []
+            responses = operation["responses"]
+            for status, description in {status: text for kind in kinds for status, text in kind.items()}.items():
+                responses.setdefault(str(status), _documented(description))
+            for status in [status for status in responses if status >= "400"]:
+                responses[status] = _documented(responses[status]["description"])
+            responses["429"]["headers"] = RETRY_AFTER
+            responses.setdefault("default", _documented("Any other status: an error."))
+    return result
+
+
+def _documented(description: str) -> dict[str, Any]:
     schema = {"$ref": "#/components/schemas/ErrorOut"}
-    error = {"content": {"application/json": {"schema": schema}}, "description": "Any other status: an error."}
+    return {"content": {"application/json": {"schema": schema}}, "description": description}
+
+
+def link_operations(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """drf-spectacular's hook: say what an operation's answer is good for (OpenAPI's `links`), and what a path takes."""
     for operations in result["paths"].values():
         for operation in operations.values():
-            operation["responses"].setdefault("default", error)
+            for status, links in LINKS.get(operation["operationId"], {}).items():
+                operation["responses"][status]["links"] = links
+            for parameter in operation.get("parameters", []):
+                if parameter["in"] == "path":
+                    parameter["schema"].update(PATH_FORMS.get(parameter["name"], {}))
     return result
+
+
+# Of the converters in the URL patterns, which drf-spectacular leaves out.
+PATH_FORMS: dict[str, dict[str, Any]] = {
+    "study": {"pattern": "^[-a-zA-Z0-9_]+$"},
+    "slug": {"pattern": "^[-a-zA-Z0-9_]+$"},
+    "version": {"minimum": 0},
+}

@@ -60,9 +60,11 @@ INSTALLED_APPS = [
     "auditlog",
 ]
 MIDDLEWARE = [
+    "elicit.json_errors.JsonErrors",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "elicit.middleware.ContentSecurityPolicy",
+    "elicit.middleware.NoNul",
     "annotations.languages.SiteLanguage",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -199,11 +201,15 @@ REST_KNOX = {
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Elicit",
-    "DESCRIPTION": "Send responses from the annotator's screen; list and download releases.",
+    "DESCRIPTION": "Take part in a study; list, compare and download releases.",
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
     "COMPONENT_SPLIT_REQUEST": True,
-    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "elicit.api.document_errors"],
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "elicit.api.document_errors",
+        "elicit.api.link_operations",
+    ],
 }
 
 # --- Celery: the job row is the queue, the message is only the bell

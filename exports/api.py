@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from django.db.models import QuerySet
@@ -11,7 +12,7 @@ from django.urls import reverse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_field
 from rest_framework import permissions, serializers
-from rest_framework.exceptions import NotFound
+from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.generics import ListAPIView
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.pagination import LimitOffsetPagination
@@ -65,8 +66,29 @@ class ReleaseOut(serializers.Serializer[Release]):
 
 
 class Pages(LimitOffsetPagination):
+    """As REST framework's own, but what is no number is refused, not passed over."""
+
     default_limit = 50
     max_limit = 500
+
+    def get_limit(self, request: Request) -> int:
+        return min(self._asked(request, "limit", 1, self.default_limit), self.max_limit)
+
+    def get_offset(self, request: Request) -> int:
+        return self._asked(request, "offset", 0, 0)
+
+    def _asked(self, request: Request, name: str, least: int, otherwise: int) -> int:
+        text = request.query_params.get(name, str(otherwise))
+        if not re.fullmatch("[0-9]{1,9}", text) or int(text) < least:
+            raise ValidationError({name: [f"Give a whole number from {least} to 999999999."]})
+        return int(text)
+
+    def get_schema_operation_parameters(self, view: APIView) -> list[dict[str, Any]]:
+        parameters = super().get_schema_operation_parameters(view)
+        for parameter in parameters:
+            least = 1 if parameter["name"] == "limit" else 0
+            parameter["schema"].update(minimum=least, maximum=999_999_999)
+        return parameters
 
 
 class ReleasesApi(ListAPIView[Release]):
@@ -117,7 +139,25 @@ class ReleaseFileApi(APIView):
     permission_classes = (MayReadReleases,)
     content_negotiation_class = AnyType
 
-    @extend_schema(operation_id="get_release_file", responses={200: OpenApiResponse(OpenApiTypes.BINARY)})
+    @extend_schema(
+        operation_id="get_release_file",
+        parameters=[
+            OpenApiParameter("Range", str, OpenApiParameter.HEADER, description="`bytes=1000-`: what is missing."),
+            OpenApiParameter("If-Range", str, OpenApiParameter.HEADER, description="The ETag that the part came with."),
+            OpenApiParameter("If-None-Match", str, OpenApiParameter.HEADER, description="The ETag of what is here."),
+        ],
+        responses={
+            (200, "*/*"): OpenApiResponse(OpenApiTypes.BINARY, "The file. Its ETag is its sha256 in quotes."),
+            (206, "*/*"): OpenApiResponse(OpenApiTypes.BINARY, "The bytes that were asked for."),
+            304: OpenApiResponse(description="It is what you have."),
+            (410, "application/json"): OpenApiResponse(
+                OpenApiTypes.OBJECT, "`release_withheld`: it held answers that were erased."
+            ),
+            (416, "application/json"): OpenApiResponse(
+                OpenApiTypes.OBJECT, "`range_not_satisfiable`: the file has none of these bytes."
+            ),
+        },
+    )
     def get(self, request: Request, study: str, version: int, name: str) -> HttpResponseBase:
         """One file of a release; `release.zip` is all of it.
 

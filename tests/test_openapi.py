@@ -23,7 +23,11 @@ def test_every_address_of_the_api_is_described(schema: dict[str, Any]) -> None:
     assert set(schema["paths"]) == {
         RESPONSE,
         "/api/trials/{trial_id}/skip",
+        "/api/session",
+        "/api/session/step",
+        "/api/studies/{slug}",
         "/api/studies/{slug}/dashboard",
+        "/api/studies/{slug}/sessions",
         "/api/releases",
         "/api/releases/{study}/{version}",
         "/api/releases/{study}/{version}/differences",

@@ -1,0 +1,185 @@
+"""What docs/openapi.yaml promises, tried out by schemathesis: as nobody, as an annotator, as a researcher with a token.
+
+Seeded, so that a failure comes again. `ELICIT_TEST_API_EXAMPLES=500` tries so many requests of each operation instead
+of a few.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+import schemathesis
+import yaml
+from django.core.signals import request_finished, request_started
+from django.core.wsgi import get_wsgi_application
+from django.db import close_old_connections
+from hypothesis import HealthCheck, given, settings
+from hypothesis.stateful import run_state_machine_as_test
+from knox.models import get_token_model
+from pytest_django.fixtures import Settings
+from schemathesis import APIOperation, Case, GenerationMode
+from schemathesis import Response as Answer
+from schemathesis.config import SchemathesisConfig
+from schemathesis.core.errors import InvalidSchema
+from schemathesis.core.result import Ok, Result
+from schemathesis.specs.openapi.checks import ignored_auth
+
+from annotations.models import Response, Session
+from exports.models import Release
+from tests import factories as make
+from tests.services import ROOT
+
+pytestmark = [pytest.mark.django_db, pytest.mark.slow]
+
+EXAMPLES = int(os.environ.get("ELICIT_TEST_API_EXAMPLES", 30))
+RULES = {
+    "generation": {"deterministic": True},
+    "checks": {
+        # What the schema can't say: an answer that contradicts itself, a session that stands at another step, a release
+        # that is not there.
+        "positive_data_acceptance": {"expected-statuses": ["2xx", "400", "401", "403", "404", "409", "422"]},
+        "negative_data_rejection": {
+            "expected-statuses": ["400", "401", "403", "404", "405", "406", "409", "415", "422"]
+        },
+    },
+}
+SCHEMA = schemathesis.openapi.from_dict(
+    yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text(encoding="utf-8")),
+    config=SchemathesisConfig.from_dict(RULES),
+)
+QUIET = settings(
+    max_examples=EXAMPLES,
+    stateful_step_count=12,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+DJANGO = get_wsgi_application()
+Operation: TypeAlias = APIOperation[Any, Any, Any, Any]
+
+
+def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """The site, each answer read and closed, as a server would and werkzeug's client does not."""
+    answer = DJANGO(environ, start_response)
+    try:
+        return [b"".join(answer)]
+    finally:
+        answer.close()
+
+
+def sound(read: Result[Operation, InvalidSchema]) -> Operation:
+    assert isinstance(read, Ok), read
+    return read.ok()
+
+
+SCHEMA.app = application
+OPERATIONS = [sound(operation) for operation in SCHEMA.get_all_operations()]
+
+
+@dataclass
+class Site:
+    """A study that people answer, two releases of another, and who may do what."""
+
+    headers: dict[str, dict[str, str]]
+    session: Session
+    releases: list[Release]
+
+
+@pytest.fixture
+def site(settings: Settings, tmp_path: Path) -> Iterator[Site]:
+    settings.RELEASES_ROOT = tmp_path / "releases"
+    study = make.make_study(
+        dataset=make.make_dataset(8), images_per_session=8, repeats_per_session=0, labels_per_image=300, practice=[]
+    )
+    session = make.begin(make.make_session(study))
+    other = make.make_study(
+        dataset=make.make_dataset(4, slug="others"), name="Done", images_per_session=4, labels_per_image=2
+    )
+    make.complete_session(other)
+    make.run_jobs()
+    releases = [make.make_release(other)]
+    make.complete_session(other, ((4, 90.0),), seed=2)
+    make.run_jobs()
+    releases.append(make.make_release(other))
+    researcher = make.make_staff("reader", "exports.view_release", "annotations.view_study")
+    _, token = get_token_model().objects.create(user=researcher)
+    # The requests run in the test's own transaction, whose connection has to stay.
+    for signal in (request_started, request_finished):
+        signal.disconnect(close_old_connections)
+    yield Site(
+        {
+            "nobody": {},
+            "annotator": {"Authorization": f"Session {session.token}"},
+            "researcher": {"Authorization": f"Token {token}"},
+        },
+        session,
+        releases,
+    )
+    for signal in (request_started, request_finished):
+        signal.connect(close_old_connections)
+
+
+def send(case: Case[Any], headers: dict[str, str]) -> Answer:
+    return case.call_and_validate(headers=headers, app=application)
+
+
+@pytest.mark.parametrize("actor", ["nobody", "annotator", "researcher"])
+def test_every_operation_does_as_the_schema_says(site: Site, actor: str) -> None:
+    for operation in OPERATIONS:
+        strange = operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
+
+        @QUIET
+        @given(case=operation.as_strategy() | strange)
+        def holds(case: Case[Any]) -> None:
+            send(case, site.headers[actor])
+
+        holds()
+
+
+def test_whoever_follows_the_links_is_never_led_astray(site: Site) -> None:
+    """From the consent to the withdrawal, and from the list of releases to files and differences."""
+    seen: Counter[tuple[str, int]] = Counter()
+    stored = Response.objects.count()
+
+    class Walk(SCHEMA.as_state_machine()):  # type: ignore[misc]
+        token = ""
+
+        def before_call(self, case: Case[Any]) -> None:
+            # Links lead on from a study; which there are, a link from a curator says.
+            if case.operation.definition.raw["operationId"] in ("get_study", "begin_session", "get_dashboard"):
+                case.path_parameters["slug"] = site.session.study.slug
+
+        def get_call_kwargs(self, case: Case[Any]) -> dict[str, Any]:
+            releases = "/releases" in case.operation.path or "dashboard" in case.operation.path
+            mine = {"Authorization": f"Session {self.token or site.session.token}"}
+            return {"headers": site.headers["researcher"] if releases else mine, "app": application}
+
+        def validate_response(self, response: Answer, case: Case[Any], **options: Any) -> None:
+            # The header is ours here; that a made-up one opens nothing is the other test's to see.
+            case.validate_response(response, excluded_checks=[ignored_auth])
+
+        def after_call(self, response: Answer, case: Case[Any]) -> None:
+            name = case.operation.definition.raw["operationId"]
+            seen[name, response.status_code] += 1
+            if (name, response.status_code) == ("begin_session", 201):
+                self.token = response.json()["token"]
+
+    # Few walks come far.
+    run_state_machine_as_test(Walk, settings=settings(QUIET, max_examples=3 * EXAMPLES))
+
+    reached = {name for name, status in seen if status < 300}
+    named = {operation.definition.raw["operationId"]: operation for operation in OPERATIONS}
+    # No answer leads to these two: somebody has to have been given the study's name.
+    for name, actor in (("get_study", "nobody"), ("get_dashboard", "researcher")):
+        case = named[name].Case(path_parameters={"slug": site.session.study.slug})
+        assert send(case, site.headers[actor]).status_code == 200
+        reached.add(name)
+    assert reached == named.keys()
+    assert Response.objects.count() <= stored + seen["put_response", 201]
