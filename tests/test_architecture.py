@@ -56,4 +56,6 @@ def test_training_needs_neither_django_nor_celery() -> None:
     assert found.returncode == 0, found.stderr
     modules = found.stdout.split()
     assert "elicit.labels" in modules
-    assert all(name == "elicit" or name.startswith(("elicit.labels", "elicit.archives")) for name in modules)
+    assert all(
+        name == "elicit" or name.startswith(("elicit.labels", "elicit.archives", "elicit.folders")) for name in modules
+    )

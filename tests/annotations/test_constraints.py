@@ -41,7 +41,7 @@ from annotations.models import (
     TrialKind,
     WebhookEvent,
 )
-from exports.models import Release
+from exports.models import Release, TrainingRun
 from jobs.models import Job, Status
 from tests import factories as make
 
@@ -91,7 +91,8 @@ def session() -> Session:
     ImportProblem.objects.create(wanted=wanted, position=0, file="a.png", what="is empty", todo="leave it out")
     Retention.objects.create(study=study)
     Job.objects.create(kind="k", subject="1", due_at=make.NOON)
-    Release.objects.create(study=study, version=1, recipe={}, requested_at=make.NOON)
+    release = Release.objects.create(study=study, version=1, recipe={}, requested_at=make.NOON)
+    TrainingRun.objects.create(release=release, label_sets=["hard"], requested_at=make.NOON)
     StudySummary.objects.create(study=study, version=1, until=make.NOON, computed_at=make.NOON, seconds=0.1, data={})
     return session
 
@@ -255,6 +256,10 @@ BAD_ROWS: dict[str, list[Callable[[], object]]] = {
         change(Release, withheld=True),
     ],
     "release_ready_has_digest": [change(Release, ready_at=make.NOON)],
+    "training_run_trains": [change(TrainingRun, seeds=0), change(TrainingRun, epochs=0)],
+    "training_run_holds_some_out": [change(TrainingRun, holdout=0), change(TrainingRun, holdout=1)],
+    "training_run_ends_once": [change(TrainingRun, finished_at=make.NOON, cancelled_at=make.NOON)],
+    "training_run_withheld_tells_nothing": [change(TrainingRun, withheld_reason="withdrawn", summary={"best": 1})],
 }
 OURS = [model for app in ("annotations", "exports", "jobs") for model in apps.get_app_config(app).get_models()]
 
