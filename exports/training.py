@@ -14,7 +14,6 @@ import io
 import json
 import logging
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -282,15 +281,13 @@ def summary_of(output: Path) -> dict[str, Any]:
     """
     try:
         result = json.loads((output / "result.json").read_text(encoding="utf-8"))
-        report = (output / "report.md").read_text(encoding="utf-8")
     except (OSError, json.JSONDecodeError) as error:
         raise ExportError("report_missing", "The training process left no report.") from error
     means = {name: _mean(found, "cross_entropy") for name, found in result["sets"].items()}
     known = {name: mean for name, mean in means.items() if mean is not None}
     best = min(known, key=lambda name: known[name]) if known else ""
-    figures = [(name, words) for words, name in re.findall(r"!\[(.*?)\]\(([a-z0-9_-]+)\.png\)", report)]
     return {
-        "findings": re.findall(r"^- (.+)$", report, re.MULTILINE),
+        "findings": result["findings"],
         "best": {"label_set": best, "cross_entropy": known.get(best)},
         "people": result["people"]["entropy"],
         "images": result["images"],
@@ -300,7 +297,7 @@ def summary_of(output: Path) -> dict[str, Any]:
             [name, *(_cell(found["metrics"].get(metric)) for metric, _ in COLUMNS)]
             for name, found in result["sets"].items()
         ],
-        "figures": [[name, words] for name, words in figures if (output / f"{name}.svg").exists()],
+        "figures": [[name, words] for name, words in result["figures"].items() if (output / f"{name}.svg").exists()],
     }
 
 

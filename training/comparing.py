@@ -325,8 +325,9 @@ def write_report(output: Path, results: Sequence[Results], result: Mapping[str, 
     bins = {found.label_set.name: _all_bins(found) for found in results}
     alternatives = save_figures(output, result, bins)
     blocks = _blocks(result, alternatives)
+    told = {**result, "findings": findings_of(result), "figures": alternatives}
     written = {
-        "result.json": json.dumps(result, indent=1, allow_nan=False) + "\n",
+        "result.json": json.dumps(told, indent=1, allow_nan=False) + "\n",
         "report.md": _as_markdown(blocks),
         "report.html": _as_html(blocks, output),
     }

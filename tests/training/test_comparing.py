@@ -151,7 +151,9 @@ def test_the_report_is_whole_and_needs_no_other_file(
     figures = {"learning-curves", "reliability", "annotators", "cost"}
     assert names == {"result.json", "report.md", "report.html"} | {f"{f}.{k}" for f in figures for k in ("png", "svg")}
     assert all(path.stat().st_size < 150_000 for path in paths if path.suffix == ".png")
-    assert json.loads((tmp_path / "result.json").read_text(encoding="utf-8")) == json.loads(json.dumps(result))
+    told = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+    assert (told.pop("findings"), set(told.pop("figures"))) == (findings_of(result), figures)
+    assert told == json.loads(json.dumps(result))
     markdown, page = ((tmp_path / f"report.{kind}").read_text(encoding="utf-8") for kind in ("md", "html"))
     for name in result["sets"]:
         assert f"| {name} |" in markdown
