@@ -11,13 +11,15 @@ import pytest
 from django.conf import settings
 from django.core.management import call_command
 from django.db import connection
-from playwright.sync_api import ConsoleMessage, Page
+from playwright.sync_api import ConsoleMessage, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from tests import services
 
 hypothesis.settings.register_profile("elicit", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("elicit")
+# A page that is asked for while other tests take both cores may be slow, which is no fault of its own.
+expect.set_options(timeout=15_000)
 
 
 @pytest.fixture(scope="session")

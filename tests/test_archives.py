@@ -728,7 +728,7 @@ def test_without_a_network_it_gives_up_even_in_the_name_look_up(
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     start = time.monotonic()
     refusal = refused(lambda: download_cifar(tmp_path / "x", connect_timeout=0.3))
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 10  # unhindered it would wait 30 s
     release.set()
     assert refusal.code == "download_failed"
     assert "0.3 seconds" in refusal.message
@@ -739,7 +739,7 @@ def test_a_server_that_never_answers_is_given_up_too(tmp_path: Path) -> None:
         start = time.monotonic()
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         refusal = refused(lambda: download_cifar(tmp_path / "x", replace(CIFAR10, url=url), connect_timeout=0.3))
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 10  # unhindered it would wait 30 s
     assert refusal.code == "download_failed"
 
 
