@@ -64,7 +64,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "elicit.middleware.ContentSecurityPolicy",
-    "elicit.middleware.NoNul",
+    "elicit.middleware.NulInAddress",
     "annotations.languages.SiteLanguage",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
