@@ -37,7 +37,6 @@ from annotations.models import (
     Session,
     SessionStatus,
     Study,
-    StudyStatus,
     Trial,
 )
 from annotations.questionnaire import ComprehensionForm, QuestionnaireForm
@@ -183,7 +182,7 @@ def _stopped(
 @require_http_methods(["GET", "HEAD", "POST"])
 def study_page(request: HttpRequest, slug: str) -> HttpResponse:
     """The link that a curator shares. Shows the consent text; agreeing makes a session."""
-    study = Study.objects.select_related("dataset").exclude(status=StudyStatus.DRAFT).filter(slug=slug).first()
+    study = selectors.launched_study(slug)
     if study is None:
         return _unknown_link(request)
     languages.speak(request, study)
@@ -203,8 +202,7 @@ def study_page(request: HttpRequest, slug: str) -> HttpResponse:
         raise Http404
     form = ConsentForm(request.POST if request.method == "POST" else None, initial={"version": consent.version})
     came = visit.platform != Platform.OPEN
-    if study.status != StudyStatus.LIVE or not selectors.has_free_place(study):
-        code = "study_not_live" if study.status != StudyStatus.LIVE else "study_full"
+    if code := selectors.why_shut(study):
         return _stopped(request, AnnotationError(code, code), study, came=came)
     if request.method == "POST" and form.is_valid():
         try:
@@ -275,7 +273,7 @@ def _no_thanks(request: HttpRequest, study: Study, visit: Visit) -> str:
 @require_safe
 def no_thanks(request: HttpRequest, slug: str) -> HttpResponse:
     """What those see who do not agree: nothing was stored of them, and how to tell the platform."""
-    study = Study.objects.exclude(status=StudyStatus.DRAFT).filter(slug=slug).first()
+    study = selectors.launched_study(slug)
     if study is None:
         return _unknown_link(request)
     languages.speak(request, study)

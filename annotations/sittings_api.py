@@ -18,8 +18,8 @@ from annotations import languages, selectors
 from annotations.api import ErrorOut, NextTrialOut, SessionApi
 from annotations.errors import AnnotationError, refuse
 from annotations.links import trial_json
-from annotations.models import Session, SessionStatus, Study, StudyStatus
-from annotations.questionnaire import ComprehensionForm, QuestionnaireForm
+from annotations.models import Session, SessionStatus, Study
+from annotations.questionnaire import LONGEST_TEXT, ComprehensionForm, QuestionnaireForm
 from annotations.recruitment import adapter
 from annotations.recruitment.base import NotAdmitted
 from annotations.selectors import recruitment as recruited
@@ -50,7 +50,7 @@ class BeginIn(serializers.Serializer[Any]):
         min_value=1, max_value=2**31 - 1, help_text="Of the text that was agreed to, as `get_study` gives it."
     )
     parameters = serializers.DictField(
-        child=serializers.CharField(max_length=200, allow_blank=True),
+        child=serializers.CharField(max_length=200, allow_blank=True, trim_whitespace=False),
         default=dict,
         help_text="What stands in the query of the link that a recruiting platform made, such as `PROLIFIC_PID`, "
         "or `invitation`; `pid` on an open link.",
@@ -114,7 +114,7 @@ class StepIn(serializers.Serializer[Any]):
         min_value=0, max_value=2, default=0, help_text="Of the comprehension check: `attempt` as `get_session` gave it."
     )
     answers = serializers.DictField(
-        child=serializers.CharField(max_length=2000, allow_blank=True),
+        child=serializers.CharField(max_length=LONGEST_TEXT, allow_blank=True, trim_whitespace=False),
         default=dict,
         help_text="By name of the question: the number of a scale as text, a choice's words, or text.",
     )
@@ -126,7 +126,7 @@ _NO_STUDY = OpenApiResponse(ErrorOut, "No such study, or not launched.")
 
 
 def _study(slug: str) -> Study:
-    study = Study.objects.select_related("dataset").exclude(status=StudyStatus.DRAFT).filter(slug=slug).first()
+    study = selectors.launched_study(slug)
     if study is None:
         raise Http404("There is no such study.")
     return study
@@ -150,7 +150,7 @@ class StudyApi(APIView):
                 {
                     "study": study.slug,
                     "name": study.name,
-                    "open": study.status == StudyStatus.LIVE and selectors.has_free_place(study),
+                    "open": not selectors.why_shut(study),
                     "consent": consent,
                 }
             ).data
@@ -205,7 +205,8 @@ class BeginApi(APIView):
             now=now,
             rng=np.random.default_rng(),
         )
-        return HttpResponse({**_told(session), "token": session.token}, status.HTTP_201_CREATED)
+        told = _told(selectors.in_its_arm(session))
+        return HttpResponse({**told, "token": session.token}, status.HTTP_201_CREATED)
 
 
 class OneSessionApi(SessionApi):
@@ -280,9 +281,11 @@ def _leave(session: Session, data: dict[str, Any]) -> tuple[Session, list[str]]:
         case "comprehension":
             check = ComprehensionForm(session.study.comprehension, {**data["answers"], "_attempt": data["attempt"]})
             _answered(check)
-            return sessions.check_comprehension(
+            session, wrong = sessions.check_comprehension(
                 session_id=session.pk, attempt=data["attempt"], answers=check.answers, now=now, rng=rng
             )
+            # As on the page: who may not try again is not told what was wrong.
+            return session, wrong if session.status == SessionStatus.COMPREHENSION else []
         case _:
             form = QuestionnaireForm(session.study.questionnaire, data["answers"])
             _answered(form)

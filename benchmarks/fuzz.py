@@ -2,8 +2,9 @@
 
 Takes valid requests of every route by which an annotator writes, spoils most of them, and sends them. After each batch
 the rows are read and judged by rules of this file's own, which share no code with what stored them: every response is a
-whole and valid answer, counts grew by what was answered 201 and by nothing else, no image has more than K labels, and
-nobody else's rows changed. Exits with 1 where one of it fails, a request was answered 5xx, or /api/ answered no JSON.
+whole and valid answer and the one that was sent, counts grew by what was answered 201 and by nothing else, no image has
+more than K labels, and nobody else's rows changed. Exits with 1 where one of it fails, a request was answered 5xx, or
+/api/ answered no JSON.
 
 Runs in this process on a PostgreSQL of its own, thrown away afterwards; the last `--over-http` requests go to gunicorn.
 """
@@ -76,17 +77,8 @@ STRANGE: list[Any] = [
     "é", "x" * 3000, [], {}, [[]], [None], {"category": 1}, 100.0000001, 99.99999999999999, -0.0, 1e-320,
 ]  # fmt: skip
 WORDS = [
-    b"NaN",
-    b"Infinity",
-    b"-Infinity",
-    b"1e999",
-    b"-1e999",
-    b"9" * 5000,
-    b'"\\ud83d"',
-    b'"\\u0000"',
-    b"0x10",
-    b"01",
-]
+    b"NaN", b"Infinity", b"-Infinity", b"1e999", b"-1e999", b"9" * 5000, b'"\\ud83d"', b'"\\u0000"', b"0x10", b"01",
+]  # fmt: skip
 NO_TEXT = [b"\0", b"\xff\xfe", b"\xed\xa0\x80", b"\xc0\xaf", b"\xef\xbb\xbf"]
 WHOLE = [b"", b"[" * 5000, b'{"named":' * 5000, b"null", b"[]", b'"', b"{}", b"[" * 200 + b"]" * 200]
 TYPES = [
@@ -152,9 +144,7 @@ def spoil_bytes(rng: random.Random, body: bytes) -> bytes:
         case 3:
             return body[:at] + body[to:]
         case 4:
-            return (
-                body[:at] + rng.choice([b"\0", b"\xff\xfe", b"\xed\xa0\x80", b"\xc0\xaf", b"\xef\xbb\xbf"]) + body[at:]
-            )
+            return body[:at] + rng.choice(NO_TEXT) + body[at:]
         case 5:
             return body.decode("utf-8", "replace").encode(rng.choice(["utf-16", "utf-32", "utf-8-sig", "utf-7"]))
         case 6:
@@ -165,9 +155,7 @@ def spoil_bytes(rng: random.Random, body: bytes) -> bytes:
             inner = body[1:-1]
             return b"{" + inner + b"," + inner + b"}" if inner else b"{}"
         case _:
-            return rng.choice(
-                [b"", b"[" * 5000, b'{"named":' * 5000, b"null", b"[]", b'"', b"{}", b"[" * 200 + b"]" * 200]
-            )
+            return rng.choice(WHOLE)
 
 
 def spoil_envelope(rng: random.Random, request: Request, world: World) -> Request:
@@ -372,6 +360,27 @@ def judge_rows(since: datetime) -> int:
     return len(rows)
 
 
+def judge_receipts(receipts: dict[str, bytes]) -> None:
+    """What is stored under these ids is what was sent, not something that can be made of it.
+
+    Raises:
+        WrongWrite: it is not.
+    """
+    from annotations.models import Response
+
+    stored = Response.objects.filter(pk__in=receipts).values_list(
+        "pk", "named", "impossible", "duration_ms", "hidden_ms"
+    )
+    for key, named, impossible, duration, hidden in stored:
+        sent = json.loads(receipts[str(key)].decode("utf-8"))
+        said = [[each["category"], float(each["percentage"])] for each in sent["named"]]
+        # Whole numbers may come as text. What was erased since is not looked for.
+        times = float(sent["duration_ms"]), float(sent.get("hidden_ms", 0))
+        same = said == [[category, float(percentage)] for category, percentage in named]
+        if not same or sorted(sent.get("impossible", [])) != sorted(impossible) or times != (duration, hidden):
+            raise WrongWrite(f"response {key}: {sent} was sent, {named}, {impossible}, {duration}, {hidden} is stored")
+
+
 RULES = {
     "a trial's revisions are 1, 2, ... and the last is the current one": """
         SELECT trial_id FROM annotations_response GROUP BY trial_id
@@ -472,6 +481,11 @@ def fuzz(requests: int, seed: int, send: Send, *, batch: int = BATCH) -> Outcome
             if answered.status == 204 or _is_over(answered):
                 world.renew()
         outcome.seconds += time.perf_counter() - begun
+        receipts = {
+            r.path.partition("?")[0].rpartition("/")[2]: r.body
+            for r, a in answers
+            if r.kind == "answer" and a.status == 201
+        }
         created = sum(r.kind == "answer" and a.status == 201 for r, a in answers)
         where = f"seed {seed}, batch ending at {outcome.requests}"
         for request, answered in answers:
@@ -485,6 +499,7 @@ def fuzz(requests: int, seed: int, send: Send, *, batch: int = BATCH) -> Outcome
         if of_others(watched) != others:
             raise WrongWrite(f"{where}: somebody else's rows changed")
         outcome.stored += judge_rows(since)
+        judge_receipts(receipts)
         judge_rules()
     return outcome
 
@@ -529,22 +544,28 @@ def in_process() -> Send:
 
 
 def over_http(url: str) -> Send:
-    """One connection to a server, kept open as long as the server does."""
+    """A server, a connection for each request: that one breaks is the fault of this request alone.
+
+    Raises:
+        WrongWrite: the server hung up on a body that is not too large.
+    """
     address = urlsplit(url)
-    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=30)
 
     def send(request: Request) -> Answered:
         headers = {name: value.encode().decode("latin-1") for name, value in request.all_headers.items()}
         headers |= {"Content-Type": request.content_type} if request.content_type else {}
+        connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=30)
         try:
             connection.request(request.method, request.path, request.body, headers)
             response = connection.getresponse()
-            body = response.read()
-        except (http.client.HTTPException, ConnectionError):
+            return Answered(response.status, response.headers.get("Content-Type", ""), response.read())
+        except (http.client.HTTPException, ConnectionError) as error:
             # A server may close the door on a body that is too large before all of it came.
-            connection.close()
+            if len(request.body) < 1 << 20:
+                raise WrongWrite(f"no answer to {request.method} {request.path}: {error!r}") from error
             return Answered(413, JSON, b'{"code": "closed", "message": "", "fields": {}}')
-        return Answered(response.status, response.headers.get("Content-Type", ""), body)
+        finally:
+            connection.close()
 
     return send
 

@@ -42,12 +42,14 @@ from annotations.selectors.studies import (
     has_free_place,
     launch_problems,
     launch_warnings,
+    launched_study,
     practice_images,
     practice_problems,
     sessions_needed,
     some_images,
     study_progress,
     trials_in_session,
+    why_shut,
 )
 
 __all__ = [
@@ -68,6 +70,7 @@ __all__ = [
     "in_its_arm",
     "launch_problems",
     "launch_warnings",
+    "launched_study",
     "next_trial",
     "open_trials",
     "practice_images",
@@ -93,5 +96,6 @@ __all__ = [
     "trials_in_session",
     "unplaced_trials",
     "was_released",
+    "why_shut",
     "without_reference_distribution",
 ]

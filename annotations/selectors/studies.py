@@ -214,6 +214,18 @@ def has_free_place(study: Study, arm: Arm | None = None) -> bool:
     return (free if arm is None else free.filter(arm=arm)).exists()
 
 
+def launched_study(slug: str) -> Study | None:
+    """The study of a link, which anybody may ask for; nobody is told of a draft."""
+    return Study.objects.select_related("dataset").exclude(status=StudyStatus.DRAFT).filter(slug=slug).first()
+
+
+def why_shut(study: Study) -> str:
+    """Why nobody new can begin a session just now: `study_not_live`, `study_full`, or empty."""
+    if study.status != StudyStatus.LIVE:
+        return "study_not_live"
+    return "" if has_free_place(study) else "study_full"
+
+
 def arms_to_draw_from(study: Study) -> list[Arm]:
     """The arms with a free place that are least filled for their weight, by sessions under way and completed."""
     filled = Q(sessions__status__in=[*OPEN_STATUSES, SessionStatus.COMPLETED], sessions__excluded_at__isnull=True)

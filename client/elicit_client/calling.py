@@ -103,7 +103,7 @@ class Caller:
 
 def _wait(answer: requests.Response, otherwise: float) -> float:
     told = answer.headers.get("Retry-After", "")
-    return min(float(told), LONGEST_WAIT_SECONDS) if told.isdigit() else otherwise
+    return min(float(told), LONGEST_WAIT_SECONDS) if told.isdecimal() else otherwise
 
 
 def _refusal(answer: requests.Response) -> ElicitError:

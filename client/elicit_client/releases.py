@@ -1,4 +1,4 @@
-"""What a researcher does: list releases, fetch and check their files, compare them."""
+"""What a researcher does: list releases, fetch and check their files, compare them, watch a study."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import quote
 import requests
 
 from elicit_client.calling import Caller, ElicitError
-from elicit_client.types import DifferencesOut, FileOut, PaginatedReleaseOutList, ReleaseOut
+from elicit_client.types import DashboardOut, DifferencesOut, FileOut, PaginatedReleaseOutList, ReleaseOut
 
 CHUNK = 1 << 20
 WHOLE = "release.zip"
@@ -55,6 +55,11 @@ class Elicit:
         return cast(
             "DifferencesOut", self.caller.send("GET", _address(study, version) + "/differences", query=query).json()
         )
+
+    def dashboard(self, study: str) -> DashboardOut:
+        """How a study stands just now, for whoever may see studies: people by step, coverage, cost, alarms."""
+        path = f"/api/studies/{quote(study, safe='')}/dashboard"
+        return cast("DashboardOut", self.caller.send("GET", path).json())
 
     def download(self, study: str, version: int, folder: Path | str, name: str = WHOLE) -> Path:
         """Fetch one file of a release into `folder`; `release.zip` is all of it. Returns where it lies.

@@ -79,6 +79,7 @@ class Sitting:
         named: Sequence[tuple[int, float]],
         *,
         duration_ms: int,
+        hidden_ms: int = 0,
         impossible: Sequence[int] = (),
         revises: str | None = None,
         response_id: str | None = None,
@@ -87,12 +88,14 @@ class Sitting:
         """Answer a trial: pairs of category and percentage, the likelier first. Sent again until the server has it.
 
         The id is made before the first try, so that the answer is stored once however often it is sent. `revises` makes
-        it a correction of an earlier response. The time is what the answer took, in milliseconds.
+        it a correction of an earlier response. `duration_ms` is what the answer took, `hidden_ms` how long the image
+        was out of sight meanwhile, both in milliseconds.
         """
         body: dict[str, Any] = {
             "named": [{"category": category, "percentage": percentage} for category, percentage in named],
             "impossible": list(impossible),
             "duration_ms": duration_ms,
+            "hidden_ms": hidden_ms,
             "revises": revises,
             "process": dict(process) if process is not None else None,
         }

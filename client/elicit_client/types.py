@@ -163,6 +163,57 @@ class ResponseOut(StandingOut):
     feedback: FeedbackOut | None
 
 
+class StepOut(TypedDict):
+    key: str
+    name: str
+    reached: int
+    open: int
+    at_work: int
+    lost: int
+
+
+class CoverageOut(TypedDict):
+    wanted: int
+    labels: int
+    images: list[int]
+
+
+class CostOut(TypedDict):
+    base_minor: int
+    bonus_minor: int
+    fees_minor: int
+    currency: str
+
+
+class AlarmOut(TypedDict):
+    code: str
+    says: str
+    do: str
+    urgent: bool
+
+
+class SummaryOut(TypedDict):
+    version: int
+    until: str
+    computed_at: str
+    data: dict[str, Any]
+
+
+class DashboardOut(TypedDict):
+    now: str
+    status: str
+    steps: list[StepOut]
+    coverage: CoverageOut
+    places: int
+    places_free: int
+    last_answer: str | None
+    flagged: int
+    excluded: int
+    cost: CostOut
+    alarms: list[AlarmOut]
+    summary: SummaryOut | None
+
+
 class ErrorOut(TypedDict):
     code: str
     message: str

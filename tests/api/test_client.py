@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import io
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from json import dumps
 from pathlib import Path
 from typing import Any, NotRequired, get_origin, get_type_hints, is_typeddict
+from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 import requests
 import yaml
@@ -17,37 +22,111 @@ from knox.models import get_token_model
 from pytest_django.fixtures import Settings
 from pytest_django.live_server_helper import LiveServer
 
+from annotations import image_store
 from annotations.models import Response, Session
 from exports.models import Release
 from tests import factories as make
 from tests.services import ROOT
 
 SCHEMA: dict[str, Any] = yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text(encoding="utf-8"))
-METHODS = {
-    "releases_list": Elicit.releases,
-    "get_release": Elicit.release,
-    "get_release_file": Elicit.download,
-    "get_release_differences": Elicit.differences,
-    "get_study": Sitting.study,
-    "begin_session": Sitting.begin,
-    "get_session": Sitting.standing,
-    "leave_step": Sitting.leave_step,
-    "put_response": Sitting.respond,
-    "skip_trial": Sitting.skip,
-    "withdraw": Sitting.withdraw,
-}
-WITHOUT = {"get_dashboard": "for a curator's browser: the console shows it"}
+HERE = "http://localhost:8000"
 PATIENT: dict[str, Any] = {"sleep": lambda seconds: None}
 
 
-def test_every_operation_has_a_method_or_a_reason() -> None:
-    operations = {each["operationId"] for path in SCHEMA["paths"].values() for each in path.values()}
+class Recorder(requests.Session):
+    """No network: remembers what was asked, and answers with a little of everything."""
 
-    assert operations == METHODS.keys() | WITHOUT.keys()
+    FILE = b"x"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[str, str, dict[str, Any], Any]] = []
+
+    def request(self, method: Any, url: Any, *_: Any, params: Any = None, json: Any = None, **__: Any) -> Any:
+        self.asked.append((method, urlsplit(url).path, params, json))
+        listed = {"name": "a.csv", "bytes": 1, "sha256": sha256(self.FILE).hexdigest(), "url": ""}
+        answer = requests.Response()
+        answer.status_code = 200
+        answer.raw = io.BytesIO(
+            self.FILE if url.endswith("a.csv") else dumps({"files": [listed], "results": [], "token": "x"}).encode()
+        )
+        return answer
+
+
+Call = Callable[[Elicit, Sitting, Path], object]
+TRIAL = str(uuid.UUID(int=7))
+CALLS: dict[str, Call] = {
+    "releases_list": lambda elicit, _, __: list(elicit.releases(study="birds", variety="t2-clamp")),
+    "get_release": lambda elicit, _, __: elicit.release("birds", 1),
+    "get_release_file": lambda elicit, _, folder: elicit.download("birds", 1, folder, "a.csv"),
+    "get_release_differences": lambda elicit, _, __: elicit.differences("birds", 1, 2),
+    "get_dashboard": lambda elicit, _, __: elicit.dashboard("birds"),
+    "get_study": lambda _, sitting, __: Sitting.study(HERE, "birds", http=sitting.caller.http),
+    "begin_session": lambda _, sitting, __: Sitting.begin(HERE, "birds", consent_version=1, http=sitting.caller.http),
+    "get_session": lambda _, sitting, __: sitting.standing(),
+    "leave_step": lambda _, sitting, __: sitting.leave_step("comprehension", answers={"whose": "Theirs"}, attempt=1),
+    "put_response": lambda _, sitting, __: sitting.respond(
+        TRIAL,
+        [(3, 80)],
+        duration_ms=9,
+        hidden_ms=1,
+        impossible=[0],
+        revises=TRIAL,
+        process={"input": "keyboard", "first_touch_ms": 2, "changes": 1, "fields": [], "warnings": []},
+    ),
+    "skip_trial": lambda _, sitting, __: sitting.skip(TRIAL),
+    "withdraw": lambda _, sitting, __: sitting.withdraw(),
+}
+OPERATIONS = {
+    operation["operationId"]: (method.upper(), path, operation)
+    for path, operations in SCHEMA["paths"].items()
+    for method, operation in operations.items()
+}
+
+
+def test_every_operation_has_a_method() -> None:
+    assert OPERATIONS.keys() == CALLS.keys()
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_method_asks_for_what_the_schema_takes(name: str, tmp_path: Path) -> None:
+    method, path, operation = OPERATIONS[name]
+    http = Recorder()
+
+    CALLS[name](Elicit(HERE, "KEY", http=http), Sitting(HERE, "TOKEN", http=http), tmp_path)
+
+    asked_method, asked_path, query, body = http.asked[-1]
+    assert asked_method == method
+    assert re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", path), asked_path)
+    assert set(query or {}) <= {each["name"] for each in operation.get("parameters", []) if each["in"] == "query"}
+    if "requestBody" in operation:
+        _is_taken(body, operation["requestBody"]["content"]["application/json"]["schema"])
+    else:
+        assert body is None
+
+
+def _is_taken(value: Any, schema: dict[str, Any]) -> None:
+    """Every field is one that the schema knows, and none is missing that it knows."""
+    schema = schema["allOf"][0] if "allOf" in schema else schema
+    if "$ref" in schema:
+        schema = SCHEMA["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    if "properties" in schema:
+        assert value.keys() == schema["properties"].keys()
+        for field, inner in schema["properties"].items():
+            _is_taken(value[field], inner)
+    elif schema.get("type") == "array":
+        for each in value:
+            _is_taken(each, schema["items"])
 
 
 def forms() -> list[str]:
     return [name for name, value in inspect.getmembers(types) if is_typeddict(value)]
+
+
+def test_every_form_of_an_answer_has_a_type() -> None:
+    told = {name for name in SCHEMA["components"]["schemas"] if not name.endswith(("Enum", "Request"))}
+
+    assert set(forms()) == told
 
 
 @pytest.mark.parametrize("name", forms())
@@ -194,3 +273,71 @@ def test_a_study_that_is_full_or_changed_lets_nobody_in(live_server: LiveServer,
 
     assert (refused.value.status, refused.value.code) == (409, "consent_missing")
     assert not Session.objects.exists()
+
+
+def test_the_readme_s_examples_work(
+    live_server: LiveServer,
+    transactional_db: None,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings.RELEASES_ROOT = tmp_path / "releases"
+    plain: dict[str, Any] = {"practice": [], "comprehension": [], "questionnaire": []}
+    dataset = make.make_dataset(3)
+    for image in dataset.images.all():
+        image.sha256 = image_store.put(np.full((32, 32, 3), image.index, dtype=np.uint8))
+        image.save()
+    study = make.make_study(dataset=dataset, images_per_session=3, labels_per_image=2, **plain)
+    make.complete_session(study)
+    make.run_jobs()
+    make.make_release(study)
+    _, key = get_token_model().objects.create(user=make.make_staff("reader", "exports.view_release"))
+    readme = (ROOT / "client" / "README.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+
+    try:
+        for example in examples:
+            exec(example.replace("https://elicit.example.org", live_server.url).replace("KEY", key), names)  # noqa: S102
+    finally:
+        for mine in {"elicit", "sitting"} & names.keys():
+            names[mine].close()
+
+    assert len(examples) == 2
+    assert names["path"].read_bytes()[:2] == b"PK"
+    assert names["picture"].startswith(b"\x89PNG")
+    assert capsys.readouterr().out == "completed\n"
+
+
+def test_a_trial_whose_image_does_not_load_is_passed_over(live_server: LiveServer, transactional_db: None) -> None:
+    session = make.begin(make.make_session(make.make_study()))
+
+    with Sitting(live_server.url, session.token, **PATIENT) as sitting:
+        first = next(sitting.trials())
+        standing = sitting.skip(first["id"])
+
+    assert standing["next"] is not None
+    assert standing["next"]["id"] != first["id"]
+    assert session.trials.exclude(skipped_at=None).count() == 1
+
+
+def test_a_busy_server_is_given_the_time_that_it_asks_for() -> None:
+    waited: list[float] = []
+    http = Recorder()
+    statuses = iter([(429, "7"), (503, ""), (429, "9999"), (200, "")])
+    send = http.request
+
+    def busy(*arguments: Any, **options: Any) -> Any:
+        answer = send(*arguments, **options)
+        answer.status_code, answer.headers["Retry-After"] = next(statuses)
+        return answer
+
+    http.request = busy  # type: ignore[method-assign]
+
+    Elicit(HERE, "KEY", http=http, sleep=waited.append).release("birds", 1)
+
+    assert waited == [7.0, 1.0, 60.0]
+    assert len(http.asked) == 4

@@ -49,6 +49,22 @@ def test_the_judge_sees_an_answer_that_nobody_could_have_given(wrong: dict[str, 
         fuzz.judge_rows(since)
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"named": [[3, 81.0]]}, {"impossible": [5]}, {"duration_ms": 901}, {"hidden_ms": 1}], ids=str
+)
+def test_the_judge_sees_an_answer_that_is_not_the_one_that_was_sent(wrong: dict[str, Any]) -> None:
+    session = make.begin(make.make_session(make.make_study()))
+    key = uuid.uuid4()
+    accepted = make.respond(session.trials.order_by("position")[0], ((3, 80.0),), response_id=key)
+    receipts = {str(key): b'{"named": [{"category": 3, "percentage": 80}], "duration_ms": "5000"}'}
+    fuzz.judge_receipts(receipts)
+
+    Response.objects.filter(pk=accepted.response.pk).update(**wrong)
+
+    with pytest.raises(fuzz.WrongWrite):
+        fuzz.judge_receipts(receipts)
+
+
 def test_the_judge_sees_a_revision_that_is_missing() -> None:
     session = make.begin(make.make_session(make.make_study(labels_per_image=4)))
     accepted = make.respond(session.trials.order_by("position")[0], response_id=uuid.uuid4())

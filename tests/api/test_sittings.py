@@ -10,7 +10,7 @@ from django.test import Client
 from django.utils import timezone
 
 from annotations.models import Session, Study
-from annotations.services import recruitment, studies
+from annotations.services import arms, recruitment, studies
 from tests import factories as make
 
 pytestmark = pytest.mark.django_db
@@ -83,6 +83,42 @@ def test_an_invitation_lets_one_in_once_and_nobody_in_without() -> None:
     assert Session.objects.count() == 1
 
 
+def test_a_study_on_prolific_lets_in_who_comes_from_it_and_each_once() -> None:
+    study = small_study()
+    recruitment.set_terms(study=study, terms={"platform": "prolific", "platform_study": "5" * 24})
+    link = {"PROLIFIC_PID": "a" * 24, "STUDY_ID": "5" * 24, "SESSION_ID": "c" * 24}
+
+    refused = [
+        {},
+        {"pid": "anybody"},
+        {"PROLIFIC_PID": "a" * 24},
+        {**link, "PROLIFIC_PID": ""},
+        {**link, "PROLIFIC_PID": f" {'a' * 24}"},
+        {**link, "PROLIFIC_PID": "{{%PROLIFIC_PID%}}"},
+        {**link, "STUDY_ID": "6" * 24},
+        {**link, "invitation": "x"},
+    ]
+    for parameters in refused:
+        assert refusal(begin(study, parameters)) == (400, "invalid"), parameters
+    assert not Session.objects.exists()
+
+    first, again = begin(study, link), begin(study, link)
+
+    assert (first.status_code, refusal(again)) == (201, (409, "other_browser"))
+    assert Session.objects.get().arrivals.count() == 1
+
+
+def test_a_session_is_told_the_rules_of_its_arm_from_the_beginning() -> None:
+    study = small_study(launch=False, comprehension=[], most_named=3)
+    arms.write_arms(study.pk, [{"name": "one", "settings": {"most_named": 1, "ask_impossible": False}, "weight": 1}])
+    studies.launch(study.pk, make.rng())
+
+    begun = begin(study).json()
+
+    assert (begun["rules"]["most_named"], begun["rules"]["ask_impossible"]) == (1, False)
+    assert Holder(begun["token"])("GET", "/api/session").json()["rules"] == begun["rules"]
+
+
 def test_who_comes_again_by_a_name_that_is_known_gets_no_token() -> None:
     study = small_study()
     first = begin(study, {"pid": "somebody"})
@@ -104,7 +140,8 @@ def test_the_comprehension_check_says_what_was_wrong_and_shuts_after_two_attempt
 
     assert (first["status"], first["wrong"], first["attempt"]) == ("comprehension", ["whose"], 1)
     assert repeated["attempt"] == 1
-    assert second["status"] not in ("comprehension", "trials")
+    # As on the page: whoever may not try again is not told which were wrong.
+    assert (second["status"], second["wrong"]) == ("screened_out", [])
     assert holder.leave("comprehension", answers={"whose": "Theirs"}, attempt=1).json()["status"] == second["status"]
 
 
