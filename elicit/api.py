@@ -139,7 +139,11 @@ LINKS: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
     "get_session": {
         "200": {
             "answer": {"operationId": "put_response", "parameters": _TRIAL, "requestBody": _SAID},
-            "skip": {"operationId": "skip_trial", "parameters": _TRIAL},
+            "skip": {
+                "operationId": "skip_trial",
+                "parameters": _TRIAL,
+                "requestBody": {"reason": "image_failed"},
+            },
             "go_on": {"operationId": "leave_step", "requestBody": {"step": "$response.body#/status"}},
         }
     },
@@ -150,6 +154,7 @@ LINKS: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
             "again": {
                 "operationId": "put_response",
                 "parameters": {"trial_id": "$response.body#/trial", "response_id": "$response.body#/id"},
+                "requestBody": "$request.body",
                 "description": "The same id with the same body changes nothing.",
             },
             "correct": {

@@ -7,11 +7,14 @@ of a few.
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeAlias
+from uuid import UUID
 
 import pytest
 import schemathesis
@@ -28,7 +31,7 @@ from schemathesis import Response as Answer
 from schemathesis.config import SchemathesisConfig
 from schemathesis.core.errors import InvalidSchema
 from schemathesis.core.result import Ok, Result
-from schemathesis.specs.openapi.checks import ignored_auth
+from schemathesis.specs.openapi.checks import ignored_auth, negative_data_rejection
 
 from annotations.models import Response, Session
 from exports.models import Release
@@ -49,10 +52,16 @@ RULES = {
         },
     },
 }
-SCHEMA = schemathesis.openapi.from_dict(
-    yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text(encoding="utf-8")),
-    config=SchemathesisConfig.from_dict(RULES),
-)
+TOLD = yaml.safe_load((ROOT / "docs" / "openapi.yaml").read_text(encoding="utf-8"))
+# schemathesis adds links that it guesses.
+LINKS = {
+    (operation["operationId"], int(status), name): link
+    for operations in TOLD["paths"].values()
+    for operation in operations.values()
+    for status, answer in operation["responses"].items()
+    for name, link in answer.get("links", {}).items()
+}
+SCHEMA = schemathesis.openapi.from_dict(TOLD, config=SchemathesisConfig.from_dict(RULES))
 QUIET = settings(
     max_examples=EXAMPLES,
     stateful_step_count=12,
@@ -172,8 +181,9 @@ def test_whoever_follows_the_links_is_never_led_astray(site: Site) -> None:
             return {"headers": site.headers["researcher"] if releases else mine, "app": application}
 
         def validate_response(self, response: Answer, case: Case[Any], **options: Any) -> None:
-            # The header is ours here; that a made-up one opens nothing is the other test's to see.
-            case.validate_response(response, excluded_checks=[ignored_auth])
+            # The header is ours here and the body a link's, whatever was made up before; that a made-up one opens
+            # nothing and is refused is the other test's to see.
+            case.validate_response(response, excluded_checks=[ignored_auth, negative_data_rejection])
 
         def after_call(self, response: Answer, case: Case[Any]) -> None:
             name = case.operation.definition.raw["operationId"]
@@ -182,14 +192,85 @@ def test_whoever_follows_the_links_is_never_led_astray(site: Site) -> None:
             if (name, response.status_code) == ("begin_session", 201):
                 self.token = response.json()["token"]
 
-    # Few walks come far.
+    # Few walks come far: that each link leads where it says is the next test's to see.
     run_state_machine_as_test(Walk, settings=settings(QUIET, max_examples=3 * EXAMPLES))
+    assert len({name for name, status in seen if status < 300}) > 1
 
-    reached = {name for name, status in seen if status < 300}
+
+class NothingThere(LookupError):
+    """A link's expression finds nothing in the answer, as after the last trial."""
+
+
+def value(told: Any, asked: Case[Any], answer: Answer) -> Any:
+    """What a link tells, its runtime expressions (OpenAPI 3.0.3, Link Object) replaced by what they find."""
+    if isinstance(told, dict):
+        return {key: value(each, asked, answer) for key, each in told.items()}
+    if isinstance(told, list):
+        return [value(each, asked, answer) for each in told]
+    if not isinstance(told, str):
+        return told
+    if "{" in told:
+        return re.sub(r"\{(.+?)\}", lambda found: str(value(found[1], asked, answer)), told)
+    if told == "$request.body":
+        return asked.body
+    if told.startswith("$request.path."):
+        return asked.path_parameters[told.removeprefix("$request.path.")]
+    if not told.startswith("$response.body#/"):
+        return told
+    found = answer.json()
+    for step in told.removeprefix("$response.body#/").split("/"):
+        if found is None or (isinstance(found, list) and int(step) >= len(found)):
+            raise NothingThere(told)
+        found = found[int(step) if isinstance(found, list) else step]
+    return found
+
+
+def test_every_link_leads_to_the_operation_that_it_names(site: Site) -> None:
+    """From where somebody begins, each link of each answer is followed four steps deep."""
     named = {operation.definition.raw["operationId"]: operation for operation in OPERATIONS}
-    # No answer leads to these two: somebody has to have been given the study's name.
-    for name, actor in (("get_study", "nobody"), ("get_dashboard", "researcher")):
-        case = named[name].Case(path_parameters={"slug": site.session.study.slug})
-        assert send(case, site.headers[actor]).status_code == 200
-        reached.add(name)
-    assert reached == named.keys()
+    fresh = count(1)
+    reached: Counter[str] = Counter()
+    followed: Counter[tuple[str, int, str]] = Counter()
+
+    def follow(name: str, given: dict[str, Any], body: Any, headers: dict[str, str], deep: int) -> int:
+        places = {each["name"]: each["in"] for each in named[name].definition.raw.get("parameters", [])}
+        if "response_id" in places:
+            given = {"response_id": str(UUID(int=next(fresh))), **given}
+        case = named[name].Case(
+            path_parameters={key: each for key, each in given.items() if places[key] == "path"},
+            query={key: each for key, each in given.items() if places[key] == "query"},
+            media_type="application/json",
+            **({} if body is None else {"body": body}),
+        )
+        answer = send(case, headers)
+        if answer.status_code >= 300:
+            return answer.status_code
+        reached[name] += 1
+        if name == "begin_session":
+            headers = {"Authorization": f"Session {answer.json()['token']}"}
+        for link, told in LINKS.items() if deep else ():
+            if link[:2] != (name, answer.status_code):
+                continue
+            try:
+                given, body = (value(told.get(part), case, answer) for part in ("parameters", "requestBody"))
+            except NothingThere:
+                continue
+            before = transaction.savepoint()
+            status = follow(told["operationId"], given or {}, body, headers, deep - 1)
+            transaction.savepoint_rollback(before)
+            # To leave a step while at the trials, or to answer while at a step, is refused and leads nobody astray.
+            assert status < 300 or status in (400, 409), (link, status)
+            followed[link] += status < 300
+        return answer.status_code
+
+    study = {"slug": site.session.study.slug}
+    for name, given, actor in (
+        ("get_study", study, "nobody"),
+        ("get_session", {}, "annotator"),
+        ("get_dashboard", study, "researcher"),
+        ("releases_list", {}, "researcher"),
+    ):
+        assert follow(name, given, None, site.headers[actor], 4) == 200
+
+    assert reached.keys() == named.keys()
+    assert {link for link, times in followed.items() if times} == LINKS.keys()
