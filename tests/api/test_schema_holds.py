@@ -264,13 +264,13 @@ def test_every_link_leads_to_the_operation_that_it_names(site: Site) -> None:
         return answer.status_code
 
     study = {"slug": site.session.study.slug}
-    for name, given, actor in (
+    for name, path, actor in (
         ("get_study", study, "nobody"),
         ("get_session", {}, "annotator"),
         ("get_dashboard", study, "researcher"),
         ("releases_list", {}, "researcher"),
     ):
-        assert follow(name, given, None, site.headers[actor], 4) == 200
+        assert follow(name, path, None, site.headers[actor], 4) == 200
 
     assert reached.keys() == named.keys()
     assert {link for link, times in followed.items() if times} == LINKS.keys()
