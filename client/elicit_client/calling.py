@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Self
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import requests
 
@@ -46,12 +46,6 @@ class Caller:
         """Close the connections, unless they belong to a session that was given."""
         if not self._is_lent:
             self.http.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def send(
         self,
@@ -99,6 +93,28 @@ class Caller:
         if answer.status_code >= 300:
             raise _refusal(answer)
         return answer
+
+
+class Calls:
+    """Whoever asks through a `Caller` of their own, and closes it in the end."""
+
+    def __init__(self, caller: Caller) -> None:
+        self.caller = caller
+
+    def close(self) -> None:
+        """Close the connections; `with` does it too."""
+        self.caller.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def study_address(study: str, part: str = "") -> str:
+    """The path of a study, or of a part of it."""
+    return f"/api/studies/{quote(study, safe='')}{part}"
 
 
 def _wait(answer: requests.Response, otherwise: float) -> float:

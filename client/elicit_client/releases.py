@@ -5,34 +5,24 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, Self, cast
+from typing import Any, cast
 from urllib.parse import quote
 
 import requests
 
-from elicit_client.calling import Caller, ElicitError
+from elicit_client.calling import Caller, Calls, ElicitError, study_address
 from elicit_client.types import DashboardOut, DifferencesOut, FileOut, PaginatedReleaseOutList, ReleaseOut
 
 CHUNK = 1 << 20
 WHOLE = "release.zip"
 
 
-class Elicit:
+class Elicit(Calls):
     """A researcher at an installation. `token` is made on its page `/releases/`."""
 
     def __init__(self, url: str, token: str, **options: Any) -> None:
         """`options`: `timeout` in seconds, `http` (a `requests.Session`), `sleep`, as `calling.Caller` takes them."""
-        self.caller = Caller(url, f"Token {token}", **options)
-
-    def close(self) -> None:
-        """Close the connections; `with` does it too."""
-        self.caller.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        super().__init__(Caller(url, f"Token {token}", **options))
 
     def releases(self, *, study: str = "", variety: str = "") -> Iterator[ReleaseOut]:
         """Every release that is ready, newest first, page by page; of one study, or of one label variety."""
@@ -58,8 +48,7 @@ class Elicit:
 
     def dashboard(self, study: str) -> DashboardOut:
         """How a study stands just now, for whoever may see studies: people by step, coverage, cost, alarms."""
-        path = f"/api/studies/{quote(study, safe='')}/dashboard"
-        return cast("DashboardOut", self.caller.send("GET", path).json())
+        return cast("DashboardOut", self.caller.send("GET", study_address(study, "/dashboard")).json())
 
     def download(self, study: str, version: int, folder: Path | str, name: str = WHOLE) -> Path:
         """Fetch one file of a release into `folder`; `release.zip` is all of it. Returns where it lies.

@@ -4,38 +4,29 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self, cast
+from contextlib import closing
+from typing import Any, cast
 from urllib.parse import quote
 
-from elicit_client.calling import Caller
+from elicit_client.calling import Caller, Calls, study_address
 from elicit_client.types import NextTrialOut, ResponseOut, SessionBegunOut, SessionOut, StandingOut, StudyOut
 
 AT_TRIALS = ("practice", "trials")
 
 
-class Sitting:
+class Sitting(Calls):
     """A session in a study. `Sitting.begin` makes one; `Sitting(url, token)` goes on with one."""
 
     def __init__(self, url: str, token: str, **options: Any) -> None:
         """`options` as `Elicit` takes them."""
+        super().__init__(Caller(url, f"Session {token}", **options))
         self.token = token
-        self.caller = Caller(url, f"Session {token}", **options)
-
-    def close(self) -> None:
-        """Close the connections; `with` does it too."""
-        self.caller.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @classmethod
     def study(cls, url: str, study: str, **options: Any) -> StudyOut:
         """A study and its consent text, as anybody may read it."""
-        with Caller(url, **options) as caller:
-            return cast("StudyOut", caller.send("GET", f"/api/studies/{quote(study, safe='')}").json())
+        with closing(Caller(url, **options)) as caller:
+            return cast("StudyOut", caller.send("GET", study_address(study)).json())
 
     @classmethod
     def begin(
@@ -46,9 +37,9 @@ class Sitting:
         Not sent again by itself when the network fails: a second one would begin a second session.
         """
         body = {"consent_version": consent_version, "parameters": dict(parameters or {})}
-        path = f"/api/studies/{quote(study, safe='')}/sessions"
-        with Caller(url, **options) as caller:
-            begun = cast("SessionBegunOut", caller.send("POST", path, body=body, again=False).json())
+        with closing(Caller(url, **options)) as caller:
+            answer = caller.send("POST", study_address(study, "/sessions"), body=body, again=False)
+        begun = cast("SessionBegunOut", answer.json())
         return cls(url, begun["token"], **options)
 
     def standing(self) -> SessionOut:
