@@ -1,4 +1,4 @@
-"""The addresses of things, in one place for pages and API."""
+"""How pages and API tell of things: their addresses, a trial, what an answer may say."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from django.urls import reverse
 
+from annotations import selectors
 from annotations.models import CheckKind, Image, Study, Trial
 
 
@@ -25,4 +26,17 @@ def trial_json(trial: Trial, study: Study) -> dict[str, Any]:
         "position": trial.position,
         "framing": trial.framing,
         "note": item.note if item is not None and item.kind == CheckKind.ATTENTION else "",
+    }
+
+
+def answer_json(study: Study, names: list[str], order: list[int]) -> dict[str, Any]:
+    """What an answer may say: the categories in this order, and the study's rules."""
+    rules = selectors.answer_rules(study, len(names))
+    return {
+        "categories": [{"index": index, "name": names[index]} for index in order],
+        "rules": {
+            "most_named": rules.most_named,
+            "sum_limit": rules.sum_limit,
+            "ask_impossible": rules.ask_impossible,
+        },
     }

@@ -27,7 +27,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from annotations import image_store, languages, selectors
 from annotations.assignment import draw_category_order
 from annotations.errors import AnnotationError
-from annotations.links import trial_json
+from annotations.links import answer_json, trial_json
 from annotations.models import (
     Consent,
     Framing,
@@ -346,13 +346,10 @@ def _with_session(view: SessionView) -> Callable[[HttpRequest, str], HttpRespons
         if session is None:
             return _unknown_link(request)
         languages.speak(request, session.study)
-        now = timezone.now()
-        if session.status == SessionStatus.ABANDONED:
-            try:
-                session = sessions.come_back(session_id=session.pk, now=now)
-            except AnnotationError as error:
-                return _stopped(request, error, session.study, session)
-        sessions.saw(session, now)
+        try:
+            session = sessions.wake(session, timezone.now())
+        except AnnotationError as error:
+            return _stopped(request, error, session.study, session)
         return view(request, session)
 
     return wrapped
@@ -475,21 +472,17 @@ def _trial_context(
     study: Study, names: list[str], order: list[int], waiting: list[dict[str, Any]], **data: Any
 ) -> dict[str, Any]:
     """What the trial screen shows: categories in this order, the trials that are waiting, and the study's rules."""
-    rules = selectors.answer_rules(study, len(names))
-    categories = [{"index": index, "name": names[index]} for index in order]
+    rules = answer_json(study, names, order)
     # As frontend/static/annotate/keys.js has them.
     letters = zip("QWERTYUIOP", "ASDFGHJKL;", strict=True) if len(names) <= 10 else repeat(())
     return {
-        "categories": [{**category, "keys": keys} for category, keys in zip(categories, letters, strict=False)],
+        "categories": [
+            {**category, "keys": keys} for category, keys in zip(rules["categories"], letters, strict=False)
+        ],
         "current": waiting[0],
         "trial_data": {
             "trials": waiting,
-            "categories": categories,
-            "rules": {
-                "most_named": rules.most_named,
-                "sum_limit": rules.sum_limit,
-                "ask_impossible": rules.ask_impossible,
-            },
+            **rules,
             "input": study.input_mode,
             "impossible_shortcut": study.ask_impossible and study.impossible_shortcut,
             "seconds_floor": Thresholds().fastest_ms / 1000,

@@ -15,9 +15,9 @@ from rest_framework.response import Response as HttpResponse
 from rest_framework.views import APIView
 
 from annotations import languages, selectors
-from annotations.api import ErrorOut, NextTrialOut, SessionApi
+from annotations.api import ERRORS, ErrorOut, NextTrialOut, SessionApi
 from annotations.errors import AnnotationError, refuse
-from annotations.links import trial_json
+from annotations.links import answer_json, trial_json
 from annotations.models import Session, SessionStatus, Study
 from annotations.questionnaire import LONGEST_TEXT, ComprehensionForm, QuestionnaireForm
 from annotations.recruitment import adapter
@@ -120,8 +120,6 @@ class StepIn(serializers.Serializer[Any]):
     )
 
 
-_BAD = OpenApiResponse(ErrorOut, "The body is not of this form.")
-_LINK = OpenApiResponse(ErrorOut, "No session has this link.")
 _NO_STUDY = OpenApiResponse(ErrorOut, "No such study, or not launched.")
 
 
@@ -168,7 +166,7 @@ class BeginApi(APIView):
         request=BeginIn,
         responses={
             201: SessionBegunOut,
-            400: _BAD,
+            400: ERRORS[400],
             404: _NO_STUDY,
             409: OpenApiResponse(
                 ErrorOut,
@@ -216,20 +214,20 @@ class OneSessionApi(SessionApi):
         operation_id="get_session",
         responses={
             200: SessionOut,
-            401: _LINK,
+            401: ERRORS[401],
             409: OpenApiResponse(ErrorOut, "`place_given_away`: it was away for too long."),
         },
     )
     def get(self, request: Request) -> HttpResponse:
         """Where the session stands: its step, its next trial, and what an answer may say."""
-        return HttpResponse(_told(_awake(self.session(request))))
+        return HttpResponse(_told(sessions.wake(self.session(request), timezone.now())))
 
     @extend_schema(
         operation_id="withdraw",
         request=None,
         responses={
             204: OpenApiResponse(description="Erased; doing it again changes nothing."),
-            401: _LINK,
+            401: ERRORS[401],
         },
     )
     def delete(self, request: Request) -> HttpResponse:
@@ -250,8 +248,8 @@ class StepApi(SessionApi):
         request=StepIn,
         responses={
             200: SessionOut,
-            400: _BAD,
-            401: _LINK,
+            400: ERRORS[400],
+            401: ERRORS[401],
             409: OpenApiResponse(ErrorOut, "`study_full`, `study_not_live` or `place_given_away`."),
         },
         examples=[OpenApiExample("read", {"step": "instructions"}, request_only=True)],
@@ -265,10 +263,10 @@ class StepApi(SessionApi):
         body = StepIn(data=request.data)
         body.is_valid(raise_exception=True)
         data = body.validated_data
-        session, wrong = _awake(self.session(request)), list[str]()
+        session, wrong = sessions.wake(self.session(request), timezone.now()), list[str]()
         if session.status == data["step"]:
             session, wrong = _leave(session, data)
-        return HttpResponse(_told(selectors.in_its_arm(session), wrong))
+        return HttpResponse(_told(session, wrong))
 
 
 def _leave(session: Session, data: dict[str, Any]) -> tuple[Session, list[str]]:
@@ -299,19 +297,8 @@ def _answered(form: QuestionnaireForm) -> None:
         )
 
 
-def _awake(session: Session) -> Session:
-    """The session, back if it was given up, with this sign of life noted."""
-    now = timezone.now()
-    if session.status == SessionStatus.ABANDONED:
-        session = sessions.come_back(session_id=session.pk, now=now)
-    sessions.saw(session, now)
-    return session
-
-
 def _told(session: Session, wrong: list[str] | None = None) -> dict[str, Any]:
     study = session.study
-    names = selectors.category_names(study)
-    rules = selectors.answer_rules(study, len(names))
     at_trials = session.status in (SessionStatus.PRACTICE, SessionStatus.TRIALS)
     following = selectors.next_trial(session) if at_trials else None
     done, total = selectors.trial_counts(session)
@@ -326,12 +313,7 @@ def _told(session: Session, wrong: list[str] | None = None) -> dict[str, Any]:
         "done": done,
         "total": total,
         "next": trial_json(following, study) if following else None,
-        "categories": [{"index": index, "name": names[index]} for index in session.category_order],
-        "rules": {
-            "most_named": rules.most_named,
-            "sum_limit": rules.sum_limit,
-            "ask_impossible": rules.ask_impossible,
-        },
+        **answer_json(study, selectors.category_names(study), session.category_order),
         "questions": [{name: each for name, each in item.items() if name != "answer"} for item in questions],
         "attempt": session.comprehension_attempts,
         "wrong": wrong or [],

@@ -276,6 +276,18 @@ def complete(session: Session, now: datetime) -> None:
     enqueue(CHECK_SESSION, session.pk)
 
 
+def wake(session: Session, now: datetime) -> Session:
+    """The session of somebody who is there: come back if it was given up, with this sign of life noted.
+
+    Raises:
+        AnnotationError: `place_given_away`.
+    """
+    if session.status == SessionStatus.ABANDONED:
+        session = come_back(session_id=session.pk, now=now)
+    saw(session, now)
+    return session
+
+
 def saw(session: Session, now: datetime) -> None:
     """Note a sign of life, a write a minute at most."""
     if session.is_open and now - session.seen_at > timedelta(minutes=1):
