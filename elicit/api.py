@@ -14,6 +14,7 @@ from rest_framework.parsers import JSONParser
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
+from elicit.json_errors import envelope
 from elicit.labels.elicited import Contradiction
 from elicit.labels.errors import Refusal
 
@@ -76,7 +77,7 @@ def handle_exception(error: Exception, context: dict[str, Any]) -> Response | No
 
 
 def _envelope(status: int, code: str, message: str, fields: dict[str, str] | None = None) -> Response:
-    return Response({"code": code, "message": message, "fields": fields or {}}, status)
+    return Response(envelope(code, message, fields), status)
 
 
 def _flatten(details: Any, path: str = "") -> Iterator[tuple[str, str]]:

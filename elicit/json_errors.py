@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 from django.conf import settings
@@ -26,6 +26,11 @@ PLAIN = {
 }
 
 
+def envelope(code: str, message: str, fields: Mapping[str, str] | None = None) -> dict[str, object]:
+    """The body of every error."""
+    return {"code": code, "message": message, "fields": dict(fields or {})}
+
+
 class JsonErrors:
     """Under /api/ an error is JSON also where no API view raised it: no such address, a refused host, a failure.
 
@@ -45,7 +50,7 @@ class JsonErrors:
         if settings.DEBUG and response.status_code >= 500:
             return response  # Django's own page tells a developer more
         code, message = PLAIN.get(response.status_code, ("error", HTTPStatus(response.status_code).phrase + "."))
-        response.content = json.dumps({"code": code, "message": message, "fields": {}}).encode()
+        response.content = json.dumps(envelope(code, message)).encode()
         response.headers["Content-Type"] = "application/json"
         response.headers["Content-Length"] = str(len(response.content))
         return response

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db.models import QuerySet
 from django.http import HttpResponseBase
@@ -70,24 +70,24 @@ class Pages(LimitOffsetPagination):
 
     default_limit = 50
     max_limit = 500
+    least: ClassVar = {"limit": 1, "offset": 0}
 
     def get_limit(self, request: Request) -> int:
-        return min(self._asked(request, "limit", 1, self.default_limit), self.max_limit)
+        return min(self._asked(request, "limit", self.default_limit), self.max_limit)
 
     def get_offset(self, request: Request) -> int:
-        return self._asked(request, "offset", 0, 0)
+        return self._asked(request, "offset", 0)
 
-    def _asked(self, request: Request, name: str, least: int, otherwise: int) -> int:
+    def _asked(self, request: Request, name: str, otherwise: int) -> int:
         text = request.query_params.get(name, str(otherwise))
-        if not re.fullmatch("[0-9]{1,9}", text) or int(text) < least:
-            raise ValidationError({name: [f"Give a whole number from {least} to 999999999."]})
+        if not re.fullmatch("[0-9]{1,9}", text) or int(text) < self.least[name]:
+            raise ValidationError({name: [f"Give a whole number from {self.least[name]} to 999999999."]})
         return int(text)
 
     def get_schema_operation_parameters(self, view: APIView) -> list[dict[str, Any]]:
         parameters = super().get_schema_operation_parameters(view)
         for parameter in parameters:
-            least = 1 if parameter["name"] == "limit" else 0
-            parameter["schema"].update(minimum=least, maximum=999_999_999)
+            parameter["schema"].update(minimum=self.least[parameter["name"]], maximum=999_999_999)
         return parameters
 
 
