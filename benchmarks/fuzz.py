@@ -586,6 +586,7 @@ def main() -> None:
         "ELICIT_DATABASE_URL": services.postgres(),
         "ELICIT_VAR": str(folder),
         "ELICIT_LOG_LEVEL": "CRITICAL",
+        "ELICIT_RATES": "off",
         "ELICIT_SECRET_KEY": "for this benchmark alone, and long enough for every check of Django",
     }
     import django

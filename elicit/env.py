@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+import limits
 from django.core.exceptions import ImproperlyConfigured
 
 
@@ -48,6 +49,33 @@ def number(name: str, default: float) -> float:
         found = math.nan
     if not 0 < found < math.inf:
         raise ImproperlyConfigured(f"{name} is {value!r}: write a number above 0.")
+    return found
+
+
+def whole(name: str, default: int) -> int:
+    """A whole number, 0 or more."""
+    value = os.environ.get(name, "").strip() or str(default)
+    if not re.fullmatch("[0-9]{1,9}", value):
+        raise ImproperlyConfigured(f"{name} is {value!r}: write a whole number, 0 or more.")
+    return int(value)
+
+
+def rates(name: str, default: dict[str, str]) -> dict[str, str]:
+    """How often what may happen, as in `begin:300/minute,holder:10/second`; the others as in `default`. `off`: none."""
+    if text(name).strip().lower() == "off":
+        return {}
+    found = dict(default)
+    for word in words(name):
+        rule, _, rate = word.partition(":")
+        try:
+            limits.parse(rate)
+        except ValueError:
+            rule = ""
+        if rule not in default:
+            raise ImproperlyConfigured(
+                f"{name} has {word!r}: write one of {', '.join(default)} and a rate, as in begin:300/minute, or off."
+            )
+        found[rule] = rate
     return found
 
 

@@ -65,6 +65,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "elicit.middleware.ContentSecurityPolicy",
     "elicit.middleware.NulInAddress",
+    "elicit.throttling.Throttle",
     "annotations.languages.SiteLanguage",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -173,6 +174,20 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = LANGUAGE_COOKIE_SECURE = _https
 CSRF_COOKIE_HTTPONLY = True
 X_FRAME_OPTIONS = "DENY"
 
+# How many proxies stand before the site, each of which appends to X-Forwarded-For whom it heard.
+PROXIES = env.whole("ELICIT_PROXIES", 1 if PUBLIC_URL else 0)
+# How often somebody may ask, see elicit/throttling.py: by network address, in all, to begin sessions and to sign in;
+# and by session link or API token.
+RATES = env.rates(
+    "ELICIT_RATES",
+    {"address": "12000/minute", "begin": "300/minute", "sign-in": "30/minute", "holder": "600/minute"},
+)
+# Subdomains, and browsers' own lists, are for whoever owns the domain to decide.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
+if env.flag("ELICIT_ALLOW_HTTP") or _public.hostname in {"localhost", "127.0.0.1", "::1"}:
+    # HSTS, the redirect to https, and cookies that are sent over https alone.
+    SILENCED_SYSTEM_CHECKS += ["security.W004", "security.W008", "security.W012", "security.W016"]
+
 # Where studies may send their annotators back to; `*.` stands for any subdomain.
 RETURN_HOSTS = env.words("ELICIT_RETURN_HOSTS", "app.prolific.com,connect.cloudresearch.com,*.sona-systems.com")
 
@@ -238,6 +253,8 @@ else:
         "socket_connect_timeout": 2,
         "socket_timeout": 5,
     }
+# Requests and wrong passwords are counted there too; without Redis there is one web process, which counts for itself.
+THROTTLE_STORAGE = CELERY_BROKER_URL if CELERY_BROKER_URL.startswith(("redis:", "rediss:")) else ""
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_TASK_IGNORE_RESULT = True
@@ -289,7 +306,8 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"redact": {"()": "elicit.logs.Redact"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["redact"]}},
     "root": {"handlers": ["console"], "level": env.text("ELICIT_LOG_LEVEL", "INFO")},
     # A refused answer is part of the protocol, not news.
     "loggers": {"django.request": {"level": "ERROR"}},

@@ -10,7 +10,6 @@ import base64
 import secrets
 import time
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
 import django_otp
@@ -23,7 +22,6 @@ from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
 from django.contrib.auth.views import LoginView
-from django.core.cache import cache
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -38,9 +36,11 @@ from django_otp.models import Device
 from django_otp.oath import TOTP
 from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
+from limits import RateLimitItemPerMinute
 
 from annotations import audit
 from annotations.sealing import fingerprint, fingerprints
+from elicit import throttling
 
 HALFWAY = "elicit-halfway"
 NEW_KEY = "elicit-new-key"
@@ -48,16 +48,17 @@ HALFWAY_SECONDS = 600
 RECOVERY_CODES = 8
 # Of a code written down on paper: no letter that is taken for another.
 _LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"
-# So many wrong passwords for one account, in one web process, close it for as long.
+# So many wrong passwords for one account close it for as long, counted from the first.
 MOST_WRONG_PASSWORDS = 10
-CLOSED_FOR = timedelta(minutes=10)
+CLOSED_MINUTES = 10
+WRONG_PASSWORDS = RateLimitItemPerMinute(MOST_WRONG_PASSWORDS, CLOSED_MINUTES, namespace="wrong-passwords")
 
 
 # --- The password
 
 
-def _counter(username: str) -> str:
-    return "wrong-passwords-" + fingerprint("wrong passwords", username.casefold())
+def _counted_as(username: str) -> str:
+    return fingerprint("wrong passwords", username.casefold())
 
 
 class PasswordForm(AuthenticationForm):
@@ -65,9 +66,9 @@ class PasswordForm(AuthenticationForm):
 
     def clean(self) -> dict[str, Any]:
         username = self.cleaned_data.get("username") or ""
-        if cache.get(_counter(username), 0) >= MOST_WRONG_PASSWORDS:
-            minutes = int(CLOSED_FOR.total_seconds() // 60)
-            raise ValidationError(f"Too many wrong passwords. Please try again in {minutes} minutes.", code="closed")
+        if throttling.counts().is_used_up(WRONG_PASSWORDS, _counted_as(username)):
+            text = f"Too many wrong passwords. Please try again in {CLOSED_MINUTES} minutes."
+            raise ValidationError(text, code="closed")
         return super().clean()
 
 
@@ -93,7 +94,7 @@ class SignIn(LoginView):
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
         user = form.get_user()
         assert isinstance(user, User)  # noqa: S101 (the one user model)
-        cache.delete(_counter(user.get_username()))
+        throttling.counts().forget(WRONG_PASSWORDS, _counted_as(user.get_username()))
         has_device = TOTPDevice.objects.devices_for_user(user, confirmed=True).exists()
         if not has_device and not settings.REQUIRE_TWO_FACTOR:
             return super().form_valid(form)
@@ -324,12 +325,7 @@ def _signed_out(sender: object, user: Any, request: HttpRequest, **_: object) ->
 
 def _failed(sender: object, credentials: dict[str, Any], **_: object) -> None:
     username = str(credentials.get("username", ""))
-    counter = _counter(username)
-    cache.add(counter, 0, timeout=int(CLOSED_FOR.total_seconds()))
-    try:
-        cache.incr(counter)
-    except ValueError:
-        return  # it ran out this very moment
+    throttling.counts().take(WRONG_PASSWORDS, _counted_as(username))
     # Whoever mistakes the field types a password as a name: only names of accounts are put down.
     user = get_user_model().objects.filter(username=username).first()
     audit.record("gave a wrong password", user)

@@ -38,6 +38,8 @@ def _start() -> None:
     for name in [name for name in os.environ if name.startswith("ELICIT_") and not name.startswith(OURS)]:
         del os.environ[name]
     os.environ["ELICIT_VAR"] = str(services.temporary_folder("elicit-tests-"))
+    # Crowds of made-up people come from one address; tests/test_throttling.py has its own rates.
+    os.environ["ELICIT_RATES"] = "off"
     os.environ["ELICIT_SECRET_KEY"] = "for the tests alone, and long enough for every check of Django"
     if not ON_SQLITE:
         os.environ["ELICIT_DATABASE_URL"] = services.postgres()

@@ -510,6 +510,8 @@ def web(environment: Mapping[str, str], *arguments: str) -> Iterator[Service]:
     port = free_port()
     command = ["gunicorn", "elicit.wsgi", "--bind", f"127.0.0.1:{port}", "--worker-class", "gthread"]
     shape = ["--workers", "2", "--threads", "4", "--no-control-socket", "--access-logfile", "-"]
+    # Crowds of made-up people come from one address, unless a test sets its own rates.
+    environment = {"ELICIT_RATES": "off", **environment}
     with _product([*command, *shape, *arguments], environment, _answers, url=f"http://127.0.0.1:{port}") as service:
         yield service
 

@@ -57,8 +57,8 @@ def test_no_role_touches_users_tokens_or_authenticators() -> None:
 # --- Every address
 
 
-def addresses() -> Iterator[tuple[str, str]]:
-    """Each address of the console and the researchers: its name and pattern."""
+def walk_addresses() -> Iterator[tuple[str, str]]:
+    """Each address of the site: its name and pattern."""
 
     def walk(patterns: list[Any], prefix: str) -> Iterator[tuple[str, str]]:
         for pattern in patterns:
@@ -68,9 +68,7 @@ def addresses() -> Iterator[tuple[str, str]]:
             elif isinstance(pattern, URLPattern):
                 yield pattern.name or here, here
 
-    for name, route in walk(list(get_resolver().url_patterns), ""):
-        if route.startswith(("admin/", "releases/", "api/releases")):
-            yield name, route
+    yield from walk(list(get_resolver().url_patterns), "")
 
 
 # For whoever signs in, whatever their role; what is before the sign-in; and what leads to other addresses.
@@ -80,9 +78,12 @@ EVERYBODYS = {
 }  # fmt: skip
 ADDRESSES = sorted(
     (name, route)
-    for name, route in addresses()
+    for name, route in walk_addresses()
+    if route.startswith(("admin/", "releases/", "api/releases"))
     # The console's short addresses have no name: they lead to `change/`.
-    if name not in EVERYBODYS and "(?P<url>" not in route and not name.endswith("<path:object_id>/")
+    and name not in EVERYBODYS
+    and "(?P<url>" not in route
+    and not name.endswith("<path:object_id>/")
 )
 NOBODY_BUT_SUPERUSERS = ("auth_", "access")
 # What each role may open; everything else of the console is closed to it. `*` stands for the rest of a name.

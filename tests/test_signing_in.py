@@ -11,7 +11,6 @@ import pytest
 import time_machine
 from auditlog.models import LogEntry
 from django.contrib.auth.models import User
-from django.core.cache import cache
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django_otp.oath import TOTP
@@ -20,7 +19,7 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from knox.models import get_token_model
 from pytest_django.fixtures import Settings
 
-from elicit import signing_in
+from elicit import signing_in, throttling
 from tests import factories as make
 
 pytestmark = pytest.mark.django_db
@@ -30,11 +29,12 @@ KEY = "3132333435363738393031323334353637383930"
 
 
 @pytest.fixture(autouse=True)
-def clock() -> Iterator[time_machine.Traveller]:
-    cache.clear()
+def clock(settings: Settings) -> Iterator[time_machine.Traveller]:
+    settings.THROTTLE_STORAGE = ""
+    throttling.counts.cache_clear()
     with time_machine.travel(make.NOON, tick=False) as traveller:
         yield traveller
-    cache.clear()
+    throttling.counts.cache_clear()
 
 
 @pytest.fixture

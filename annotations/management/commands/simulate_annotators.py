@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
 from django.core.wsgi import get_wsgi_application
@@ -92,6 +93,8 @@ def _server(url: str | None) -> Iterator[str]:
     if url:
         yield url
         return
+    # All of them come from one address, and as fast as they can.
+    rates, settings.RATES = settings.RATES, {}
     server = ThreadedWSGIServer(("127.0.0.1", 0), _QuietHandler)
     server.set_app(get_wsgi_application())
     thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -99,6 +102,7 @@ def _server(url: str | None) -> Iterator[str]:
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"
     finally:
+        settings.RATES = rates
         server.shutdown()
         server.server_close()
         thread.join()
