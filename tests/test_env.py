@@ -246,3 +246,35 @@ def test_a_short_field_key_is_told_without_showing_it(monkeypatch: pytest.Monkey
     with pytest.raises(ImproperlyConfigured, match="32 characters") as told:
         env.field_keys(tmp_path)
     assert "hush" not in str(told.value)
+
+
+# --- Rates, proxies
+
+
+RATES = {"begin": "300/minute", "holder": "600/minute"}
+
+
+def test_a_rate_that_is_named_takes_the_place_of_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert env.rates(NAME, RATES) == RATES
+    monkeypatch.setenv(NAME, "holder:10/second")
+    assert env.rates(NAME, RATES) == {**RATES, "holder": "10/second"}
+    monkeypatch.setenv(NAME, " OFF ")
+    assert env.rates(NAME, RATES) == {}
+
+
+@pytest.mark.parametrize("value", ["holder", "holder:", "holder:fast", "holder:-1/minute", "someone:1/minute", "0"])
+def test_a_rate_that_cannot_be_read_is_told(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv(NAME, value)
+
+    with pytest.raises(ImproperlyConfigured, match="begin, holder"):
+        env.rates(NAME, RATES)
+
+
+def test_whole_numbers_may_be_nought_and_nothing_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert env.whole(NAME, 1) == 1
+    monkeypatch.setenv(NAME, "0")
+    assert env.whole(NAME, 1) == 0
+    for value in ("-1", "1.5", "one"):
+        monkeypatch.setenv(NAME, value)
+        with pytest.raises(ImproperlyConfigured, match="whole number"):
+            env.whole(NAME, 1)

@@ -24,6 +24,7 @@ from annotations import quality_figures, selectors
 from annotations.admin.quality_forms import MOST_CHECKS, MOST_RULES, Checks, checks_form, rules_form
 from annotations.admin.sessions import MAY_EXCLUDE, ExclusionForm
 from annotations.admin.study_pages import StudyPage
+from annotations.admin.tables import plain_cell
 from annotations.links import image_url
 from annotations.models import (
     Appeal,
@@ -181,7 +182,8 @@ class QualityPage(StudyPage):
         """Every measure of everybody, under pseudonyms."""
         response = HttpResponse(content_type="text/csv; charset=utf-8")
         response["Content-Disposition"] = f'attachment; filename="{study.slug}-quality.csv"'
-        csv.writer(response).writerows(found_out.in_table(found_out.measured_sessions(study)))
+        rows = found_out.in_table(found_out.measured_sessions(study))
+        csv.writer(response).writerows([plain_cell(cell) for cell in row] for row in rows)
         return response
 
     # --- Rules
