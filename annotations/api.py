@@ -20,8 +20,9 @@ from annotations import languages, selectors
 from annotations.links import trial_json
 from annotations.models import InputDevice, Session, Study, Trial, TrialKind
 from annotations.selectors import dashboard
+from annotations.selectors.sessions import Standing
 from annotations.services import summaries
-from annotations.services.responses import Making, Standing, skip_trial, submit_response
+from annotations.services.responses import Making, skip_trial, submit_response
 from annotations.texts import practice_feedback
 from annotations.wording import in_words
 from elicit.labels.elicited import Contradiction
@@ -31,7 +32,7 @@ A_DAY_MS = 24 * 60 * 60 * 1000
 
 
 class SessionLink(authentication.BaseAuthentication):
-    """`Authorization: Session TOKEN`, the token being that of the annotator's personal link.
+    """`Authorization: Session TOKEN`, the token being that of the annotator's personal link. For `SessionApi` alone.
 
     Sets `request.auth` to the session. It is no cookie, so another site can't make a browser send it.
     """
@@ -42,7 +43,8 @@ class SessionLink(authentication.BaseAuthentication):
         keyword, _, token = request.headers.get("Authorization", "").partition(" ")
         if keyword != self.keyword:
             return None
-        session = selectors.session_by_token(token.strip())
+        view: SessionApi = request.parser_context["view"]
+        session = view.find_session(token.strip())
         if session is None:
             raise exceptions.AuthenticationFailed("No session has this link.")
         return None, session
@@ -137,18 +139,21 @@ class ResponseIn(serializers.Serializer[Any]):
     )
     process = ProcessIn(allow_null=True, default=None)
 
-    @property
-    def making(self) -> Making:
-        data = self.validated_data
-        process = dict(data["process"] or {})
-        return Making(
-            duration_ms=data["duration_ms"],
-            hidden_ms=data["hidden_ms"],
-            input_device=process.pop("input", ""),
-            first_touch_ms=process.pop("first_touch_ms", None),
-            changes=process.pop("changes", 0),
-            process=process,
-        )
+
+# Fields are copied for every new serializer, and cost more than what they check. One that keeps no request serves all.
+_RESPONSE_IN = ResponseIn()
+
+
+def _making(data: dict[str, Any]) -> Making:
+    process = dict(data["process"] or {})
+    return Making(
+        duration_ms=data["duration_ms"],
+        hidden_ms=data["hidden_ms"],
+        input_device=process.pop("input", ""),
+        first_touch_ms=process.pop("first_touch_ms", None),
+        changes=process.pop("changes", 0),
+        process=process,
+    )
 
 
 class SkipIn(serializers.Serializer[Any]):
@@ -214,6 +219,7 @@ class SessionApi(APIView):
 
     authentication_classes = (SessionLink,)
     permission_classes = (HasSession,)
+    find_session = staticmethod(selectors.session_by_token)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
@@ -237,6 +243,8 @@ class SessionApi(APIView):
 class ResponseApi(SessionApi):
     """Store one answer."""
 
+    find_session = staticmethod(selectors.session_that_answers)
+
     @extend_schema(
         operation_id="put_response",
         request=ResponseIn,
@@ -249,16 +257,14 @@ class ResponseApi(SessionApi):
         With `revises`, a correction: a new revision, while the first answer stays.
         """
         session = self.session(request)
-        body = ResponseIn(data=request.data)
-        body.is_valid(raise_exception=True)
-        data = body.validated_data
+        data = _RESPONSE_IN.run_validation(request.data)
         accepted = submit_response(
             session=session,
             trial_id=trial_id,
             response_id=response_id,
             named=[(item["category"], item["percentage"]) for item in data["named"]],
             impossible=data["impossible"],
-            making=body.making,
+            making=_making(data),
             revises=data["revises"],
             now=timezone.now(),
         )
@@ -274,6 +280,8 @@ class ResponseApi(SessionApi):
 
 class SkipApi(SessionApi):
     """Pass over a trial whose image can't be shown."""
+
+    find_session = staticmethod(selectors.session_that_answers)
 
     @extend_schema(operation_id="skip_trial", request=SkipIn, responses={200: StandingOut, **ERRORS})
     def put(self, request: Request, trial_id: UUID) -> HttpResponse:

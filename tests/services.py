@@ -31,6 +31,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS_TO_START = 60.0
@@ -334,8 +335,11 @@ def _wheel(package: str, inside: str, folder: Path) -> Path | None:
 # --- PostgreSQL and Redis
 
 
-def postgres() -> str:
-    """Start PostgreSQL and give its address: postgres://user:password@127.0.0.1:port/postgres."""
+def postgres(*, durable: bool = False) -> str:
+    """Start PostgreSQL and give its address: postgres://user:password@127.0.0.1:port/postgres.
+
+    `durable`: as in production, so that what was committed outlives a power cut; else faster.
+    """
     if url := os.environ.get("ELICIT_TEST_DATABASE_URL"):
         return url
     import psycopg2
@@ -372,15 +376,10 @@ def postgres() -> str:
     if made.returncode:
         raise ServiceError(f"{programs / 'initdb'} ended with {made.returncode}:\n{made.stdout[-4000:]}")
 
-    # Data that nobody needs after a crash need not survive one.
-    settings = {
-        "listen_addresses": "127.0.0.1",
-        "unix_socket_directories": "",
-        "max_connections": "200",
-        "fsync": "off",
-        "synchronous_commit": "off",
-        "full_page_writes": "off",
-    }
+    settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "max_connections": "200"}
+    if not durable:
+        # Data that nobody needs after a crash need not survive one.
+        settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
     arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
 
     def ready(service: Service) -> bool:
@@ -401,6 +400,18 @@ def postgres() -> str:
         )
 
     return _on_a_free_port(start).url
+
+
+def new_database(server: str) -> str:
+    """The address of a new, empty database on this server."""
+    import psycopg2
+
+    name = f"elicit_{secrets.token_hex(6)}"
+    with contextlib.closing(psycopg2.connect(server)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(f"CREATE DATABASE {name}")
+    return urlsplit(server)._replace(path=f"/{name}").geturl()
 
 
 def redis() -> str:
@@ -507,12 +518,20 @@ def beat(environment: Mapping[str, str], *arguments: str) -> Iterator[Service]:
 @contextlib.contextmanager
 def web(environment: Mapping[str, str], *arguments: str) -> Iterator[Service]:
     """The site under gunicorn as in production, on a free port: see `url`."""
-    port = free_port()
-    command = ["gunicorn", "elicit.wsgi", "--bind", f"127.0.0.1:{port}", "--worker-class", "gthread"]
+    command = ["gunicorn", "elicit.wsgi", "--worker-class", "gthread"]
     shape = ["--workers", "2", "--threads", "4", "--no-control-socket", "--access-logfile", "-"]
     # Crowds of made-up people come from one address, unless a test sets its own rates.
     environment = {"ELICIT_RATES": "off", **environment}
-    with _product([*command, *shape, *arguments], environment, _answers, url=f"http://127.0.0.1:{port}") as service:
+    with gunicorn([*command, *shape, *arguments], environment) as service:
+        yield service
+
+
+@contextlib.contextmanager
+def gunicorn(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[Service]:
+    """This command line of gunicorn's on a free port."""
+    port = free_port()
+    listening = [*command, "--bind", f"127.0.0.1:{port}"]
+    with _product(listening, environment, _answers, url=f"http://127.0.0.1:{port}") as service:
         yield service
 
 

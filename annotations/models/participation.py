@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
+from datetime import timedelta
 from typing import ClassVar
 
 from django.conf import settings
@@ -117,6 +118,10 @@ OPEN_STATUSES = (
     SessionStatus.TRIALS,
     SessionStatus.QUESTIONNAIRE,
 )
+
+
+SIGN_OF_LIFE = timedelta(minutes=1)
+"""Signs of life are noted no more often than this: by so much, at most, `Session.seen_at` is behind."""
 
 
 class ExclusionReason(models.TextChoices):

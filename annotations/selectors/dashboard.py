@@ -24,7 +24,7 @@ from annotations.models import (
     Trial,
     TrialKind,
 )
-from annotations.models.participation import OPEN_STATUSES
+from annotations.models.participation import OPEN_STATUSES, SIGN_OF_LIFE
 from annotations.selectors import quality, recruitment
 from annotations.selectors.recruitment import Cost
 from elicit.labels.consistency import Verdict
@@ -181,7 +181,9 @@ def rate(study: Study, window: str, now: datetime, summary: StudySummary | None)
         # Only whoever was seen since then can have answered since then.
         counted = dict(
             Response.objects.filter(
-                trial__session__study=study, trial__session__seen_at__gte=since, received_at__gte=since
+                trial__session__study=study,
+                trial__session__seen_at__gte=since - SIGN_OF_LIFE,
+                received_at__gte=since,
             )
             .order_by()
             .values_list(TruncMinute("received_at", tzinfo=UTC))
@@ -219,8 +221,14 @@ def _clock(seconds: int, form: str) -> str:
 
 
 def last_change(study: Study) -> datetime | None:
-    """When somebody last gave a sign of life, left, or was excluded; None where nobody was there."""
-    found = study.sessions.aggregate(seen=Max("seen_at"), left=Max("withdrawn_at"), out=Max("excluded_at"))
+    """The latest that somebody may have given a sign of life, left, or was excluded; None where nobody was there."""
+    at_work = Q(status__in=[SessionStatus.PRACTICE, SessionStatus.TRIALS])
+    found = study.sessions.aggregate(
+        seen=Max("seen_at"), at_work=Max("seen_at", filter=at_work), left=Max("withdrawn_at"), out=Max("excluded_at")
+    )
+    if found["at_work"] is not None:
+        # Not every answer is a sign of life.
+        found["at_work"] += SIGN_OF_LIFE
     return max((each for each in found.values() if each is not None), default=None)
 
 

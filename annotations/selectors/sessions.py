@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cache
+from uuid import UUID
+
 from django.db.models import Count, Exists, F, Min, OuterRef, Q, QuerySet
 
 from annotations.models import (
+    Arm,
+    CheckItem,
+    Image,
     Participant,
     Response,
     Session,
@@ -14,6 +21,7 @@ from annotations.models import (
     Trial,
     TrialKind,
 )
+from annotations.selectors.statements import Statement
 
 
 def session_by_token(token: str) -> Session | None:
@@ -22,6 +30,56 @@ def session_by_token(token: str) -> Session | None:
     sessions = Session.objects.select_related("study", "study__dataset", "participant", "arm")
     session = sessions.filter(token=token).first()
     return None if session is None else in_its_arm(session)
+
+
+def session_that_answers(token: str) -> Session | None:
+    """As `session_by_token`, with as much of session and study as an answer needs; the rest is read on demand."""
+    if "\0" in token:
+        return None
+    found = _who_answers().first(token)
+    if found is None:
+        return None
+    session: Session = found[0]["session"]
+    session.study, session.arm = found[0]["study"], found[0]["arm"]
+    return in_its_arm(session)
+
+
+@cache
+def _who_answers() -> Statement:
+    return Statement(
+        "SELECT {columns} FROM {session} JOIN {study} ON study.id = session.study_id "
+        "LEFT JOIN {arm} ON arm.id = session.arm_id WHERE session.token = %s",
+        tables={"session": Session, "study": Study, "arm": Arm},
+        columns="session.id session.study session.arm study.id study.dataset study.language study.image_scale "
+        "study.most_named study.sum_limit study.ask_impossible arm.id arm.settings",
+        parameters="session.token",
+    )
+
+
+def locked_trial(session: Session, trial_id: UUID) -> Trial | None:
+    """A trial of this session, whose row is locked and as it is now; its study is the caller's. None where the session
+    has no such trial."""
+    found = _the_trial().first(trial_id, session.pk)
+    if found is None:
+        return None
+    trial: Trial = found[0]["trial"]
+    trial.session = found[0]["session"]
+    trial.session.study, trial.session.arm = session.study, session.arm
+    return trial
+
+
+@cache
+def _the_trial() -> Statement:
+    return Statement(
+        "SELECT {columns} FROM {trial} JOIN {session} ON session.id = trial.session_id "
+        "WHERE trial.id = %s AND session.id = %s",
+        tables={"trial": Trial, "session": Session},
+        columns="trial.id trial.session trial.image trial.position trial.kind trial.framing trial.skipped_at "
+        "session.id session.study session.arm session.status session.seen_at session.category_order "
+        "session.excluded_at",
+        parameters="trial.id session.id",
+        lock="session",
+    )
 
 
 def in_its_arm(session: Session) -> Session:
@@ -63,6 +121,66 @@ def open_trials(session: Session) -> list[Trial]:
 def next_trial(session: Session) -> Trial | None:
     """The first of `open_trials`, without reading the others."""
     return _open_trials(session).first()
+
+
+def said_of(trial: Trial) -> list[Response]:
+    """Every revision of what was said of a trial, each with what a correction or a second sending is compared with."""
+    responses = []
+    for found, _ in _said().all(trial.pk):
+        found["response"].trial = trial
+        responses.append(found["response"])
+    return responses
+
+
+@cache
+def _said() -> Statement:
+    return Statement(
+        "SELECT {columns} FROM {response} WHERE response.trial_id = %s",
+        tables={"response": Response},
+        columns="response.id response.trial response.revision response.current response.named response.impossible",
+        parameters="response.trial",
+    )
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a session stands at its step: trials done of all, and the next; None where nothing is left to show."""
+
+    done: int
+    total: int
+    next_trial: Trial | None
+
+
+def standing(session: Session) -> Standing:
+    """`trial_counts` and `next_trial` in one query."""
+    practising = session.status == SessionStatus.PRACTICE
+    found = _first_open(practising).first(session.pk, TrialKind.PRACTICE)
+    if found is None:
+        return Standing(0, 0, None)
+    models, (left, total) = found
+    trial: Trial = models["trial"]
+    trial.image, trial.check_item, trial.session = models["image"], models["check_item"], session
+    return Standing(total - left, total, trial if left else None)
+
+
+@cache
+def _first_open(practising: bool) -> Statement:
+    return Statement(
+        # What is done comes last, so that the first row is the next trial, and has counted all of them.
+        "SELECT {columns}, "
+        "SUM(CASE WHEN response.id IS NULL AND trial.skipped_at IS NULL THEN 1 ELSE 0 END) OVER (), COUNT(*) OVER () "
+        "FROM {trial} JOIN {image} ON image.id = trial.image_id "
+        "LEFT JOIN {check_item} ON check_item.id = trial.check_item_id "
+        "LEFT JOIN {response} ON response.trial_id = trial.id AND response.current "
+        "WHERE trial.session_id = %s AND "
+        + ("trial.kind = %s " if practising else "trial.kind <> %s ")
+        + "ORDER BY CASE WHEN response.id IS NULL AND trial.skipped_at IS NULL THEN 0 ELSE 1 END, trial.position "
+        "LIMIT 1",
+        tables={"trial": Trial, "image": Image, "check_item": CheckItem, "response": Response},
+        columns="trial.id trial.session trial.image trial.position trial.kind trial.framing trial.check_item image.id "
+        "image.sha256 check_item.id check_item.kind check_item.note",
+        parameters="trial.session trial.kind",
+    )
 
 
 def _open_trials(session: Session) -> QuerySet[Trial]:

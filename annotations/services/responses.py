@@ -13,6 +13,7 @@ from django.db import IntegrityError, transaction
 from annotations import selectors
 from annotations.errors import AnnotationError, refuse
 from annotations.models import Response, Session, SessionStatus, Trial, TrialKind
+from annotations.selectors.sessions import Standing
 from annotations.services import sessions
 from elicit.labels import Elicited
 from elicit.labels.elicited import check
@@ -34,15 +35,6 @@ class Making:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Where a session stands: trials done of all, and the next; None where nothing is left to show."""
-
-    done: int
-    total: int
-    next_trial: Trial | None
-
-
-@dataclass(frozen=True)
 class Accepted:
     """A stored response, whether this call stored it, and where the session stands now."""
 
@@ -51,7 +43,6 @@ class Accepted:
     standing: Standing
 
 
-@transaction.atomic
 def submit_response(
     *,
     session: Session,
@@ -74,23 +65,24 @@ def submit_response(
         AnnotationError: `trial_already_answered`, `response_id_taken`, `session_not_at_trials`.
         Trial.DoesNotExist: the session has no such trial.
     """
-    session = sessions.lock(session.pk)
-    trial = Trial.objects.select_related("image").get(pk=trial_id, session=session)
-    categories = selectors.category_count(session.study)
-    elicited = check(named, impossible, selectors.answer_rules(session.study, categories))
-    if (stored := Response.objects.filter(pk=response_id, trial=trial).first()) is not None:
-        if stored.elicited != elicited:
-            raise refuse("response_id_taken")
-        return Accepted(stored, False, _standing(session))
-    current = Response.objects.filter(trial=trial, current=True).first()
-    if current is not None and current.pk != revises:
-        raise refuse("trial_already_answered")
-    session, late = _at_its_step(session, trial, now)
     try:
         with transaction.atomic():
+            trial = sessions.lock_trial(session, trial_id)
+            session = trial.session
+            categories = len(session.category_order) or selectors.category_count(session.study)
+            elicited = check(named, impossible, selectors.answer_rules(session.study, categories))
+            said = selectors.said_of(trial)
+            if (stored := next((each for each in said if each.pk == response_id), None)) is not None:
+                if stored.elicited != elicited:
+                    raise refuse("response_id_taken")
+                return Accepted(stored, False, selectors.standing(session))
+            current = next((each for each in said if each.current), None)
+            if current is not None and current.pk != revises:
+                raise refuse("trial_already_answered")
+            session, late = _at_its_step(session, trial, now)
             if current is not None:
                 Response.objects.filter(pk=current.pk).update(current=False)
-            response = Response.objects.create(
+            response = Response(
                 pk=response_id,
                 trial=trial,
                 revision=1 if current is None else current.revision + 1,
@@ -98,10 +90,13 @@ def submit_response(
                 **columns(elicited),
                 **vars(making),
             )
+            response.save(force_insert=True)
+            return Accepted(response, True, _moved_on(session, late, now))
     except IntegrityError as error:
-        # This trial is locked with its session, so the id is what stands in the way: another trial's answer has it.
+        # The trial was locked with its session, so the id is what stands in the way: another trial's answer has it.
+        if not Response.objects.filter(pk=response_id).exists():
+            raise
         raise refuse("response_id_taken") from error
-    return Accepted(response, True, _moved_on(session, late, now))
 
 
 @transaction.atomic
@@ -112,12 +107,12 @@ def skip_trial(*, session: Session, trial_id: UUID, now: datetime) -> Standing:
         AnnotationError: `trial_already_answered`, `session_not_at_trials`.
         Trial.DoesNotExist: the session has no such trial.
     """
-    session = sessions.lock(session.pk)
-    trial = Trial.objects.get(pk=trial_id, session=session)
+    trial = sessions.lock_trial(session, trial_id)
+    session = trial.session
     if Response.objects.filter(trial=trial).exists():
         raise refuse("trial_already_answered")
     if trial.skipped_at is not None:
-        return _standing(session)
+        return selectors.standing(session)
     session, late = _at_its_step(session, trial, now)
     trial.skipped_at = now
     trial.save(update_fields=["skipped_at"])
@@ -152,9 +147,8 @@ def _at_its_step(session: Session, trial: Trial, now: datetime) -> tuple[Session
 
 def _moved_on(session: Session, late: bool, now: datetime) -> Standing:
     """Note the sign of life, and end the session's step where that was its last trial."""
-    session.seen_at = now
-    session.save(update_fields=["seen_at"])
-    standing = _standing(session)
+    sessions.saw(session, now)
+    standing = selectors.standing(session)
     if late:
         if standing.next_trial is None:
             sessions.come_back_locked(session, now)
@@ -165,8 +159,3 @@ def _moved_on(session: Session, late: bool, now: datetime) -> Standing:
         else:
             sessions.after_last_answer(session, now)
     return standing
-
-
-def _standing(session: Session) -> Standing:
-    done, total = selectors.trial_counts(session)
-    return Standing(done, total, selectors.next_trial(session))

@@ -31,7 +31,7 @@ from annotations.models import (
     Trial,
     TrialKind,
 )
-from annotations.models.participation import OPEN_STATUSES, new_annotator, pseudonym
+from annotations.models.participation import OPEN_STATUSES, SIGN_OF_LIFE, new_annotator, pseudonym
 from annotations.questionnaire import wrong_answers
 from annotations.services import places
 from jobs.services import enqueue
@@ -289,8 +289,8 @@ def wake(session: Session, now: datetime) -> Session:
 
 
 def saw(session: Session, now: datetime) -> None:
-    """Note a sign of life, a write a minute at most."""
-    if session.is_open and now - session.seen_at > timedelta(minutes=1):
+    """Note a sign of life, but not with each answer: the row's index entries are all written anew."""
+    if session.is_open and now - session.seen_at > SIGN_OF_LIFE:
         Session.objects.filter(pk=session.pk, status__in=OPEN_STATUSES).update(seen_at=now)
 
 
@@ -381,6 +381,18 @@ def lock(session_id: UUID) -> Session:
     """The session's row, to be written by nobody else. Its study comes with the settings of the session's arm."""
     sessions = Session.objects.select_for_update(of=("self",))
     return selectors.in_its_arm(sessions.select_related("study", "study__dataset", "arm").get(pk=session_id))
+
+
+def lock_trial(session: Session, trial_id: UUID) -> Trial:
+    """A trial of this session, the session's row locked and as it is now, its study as the caller's session has it.
+
+    Raises:
+        Trial.DoesNotExist: the session has no such trial.
+    """
+    trial = selectors.locked_trial(session, trial_id)
+    if trial is None:
+        raise Trial.DoesNotExist
+    return trial
 
 
 def _set(session: Session, **values: Any) -> Session:

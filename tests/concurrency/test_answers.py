@@ -68,14 +68,14 @@ def test_without_lock_and_constraint_two_answers_to_one_trial_are_both_stored(
     """The control: the rivals below really meet."""
     both_have_read = threading.Barrier(2)
 
-    def no_lock(session_id: UUID) -> Session:
-        return Session.objects.select_related("study").get(pk=session_id)
+    def no_lock(session: Session, trial_id: UUID) -> Trial:
+        return Trial.objects.select_related("session__study").get(pk=trial_id, session=session)
 
     def between_read_and_write(found: Session, now: datetime) -> Session:
         both_have_read.wait(PATIENCE)
         return found
 
-    monkeypatch.setattr(sessions, "lock", no_lock)
+    monkeypatch.setattr(sessions, "lock_trial", no_lock)
     monkeypatch.setattr(sessions, "come_back_locked", between_read_and_write)
     trial = selectors.open_trials(session)[0]
     with without_unique_trial():
