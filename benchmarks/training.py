@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from training.config import CHOICES, PRESETS, Config
 from training.data import as_network_input
 from training.models import NETWORKS, parameters_of
-from training.train import Training, crop, draw_crops
+from training.train import Training, crop, draw_crops, pad
 
 MOST_OVERHEAD = 0.05
 
@@ -74,7 +74,7 @@ def plain_epoch(
 def feeding_epoch(pixels: NDArray[np.uint8], config: Config) -> Callable[[], None]:
     """What our epoch does before the network sees an image, and nothing else."""
     device = torch.device(config.device)
-    padded = torch.from_numpy(np.pad(pixels, ((0, 0), (4, 4), (4, 4), (0, 0)), mode="reflect")).to(device)
+    padded = pad(pixels, config.padding).to(device)
 
     def epoch() -> None:
         random = np.random.default_rng(0)

@@ -14,6 +14,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "network": ("small", "vgg11", "resnet18", "resnet34a"),
     "schedule": ("cosine", "steps"),
     "augmentation": ("crop+flip", "none"),
+    "padding": ("reflect", "zeros"),
     "precision": ("float32", "bf16", "auto"),
     "stop_on": ("nothing", "validation", "train-split"),
     "split": ("test", "train"),
@@ -45,6 +46,7 @@ class Config:
     weight_decay: float = field(default=5e-3, metadata={"help": "pull of the weights towards zero"})
     clip: float = field(default=0.0, metadata={"help": "longest gradient, longer ones are shortened; 0 lets all pass"})
     augmentation: str = _choice("augmentation", "crop+flip", "drawn anew for each image in each epoch")
+    padding: str = _choice("padding", "reflect", "what a crop shows beyond an image's edge: its mirror image, or black")
     stop_on: str = _choice(
         "stop_on",
         "nothing",
@@ -94,7 +96,7 @@ class Config:
 
 PRESETS: dict[str, Mapping[str, Any]] = {
     "laptop": {},
-    # Collins, Bhatt & Weller 2022, after Uma et al. 2020; their crops are filled with zeros, ours by reflection.
+    # Collins, Bhatt & Weller 2022, after Uma et al. 2020.
     "protocol": {
         "network": "vgg11",
         "epochs": 65,
@@ -104,6 +106,7 @@ PRESETS: dict[str, Mapping[str, Any]] = {
         "momentum": 0.9,
         "weight_decay": 1e-4,
         "clip": 1.0,
+        "padding": "zeros",
     },
 }
 """Settings by name; what the command line says goes over them."""

@@ -95,8 +95,7 @@ class Training:
             self._network.compile()
 
         # The whole set lives on the device, padded once, so that a random crop is a window of it.
-        edges = ((0, 0), (CROP, CROP), (CROP, CROP), (0, 0))
-        self._padded = torch.from_numpy(np.pad(pixels, edges, mode="reflect")).to(self.device)
+        self._padded = pad(pixels, config.padding).to(self.device)
         self._targets = targets if isinstance(targets, Targets) else Targets(targets)
         self.optimizer = torch.optim.SGD(
             self.model.parameters(),
@@ -108,22 +107,29 @@ class Training:
             fused=self.device.type in ("cpu", "cuda", "mps"),
         )
         self._steps = math.ceil(len(pixels) / config.batch_size)
-        self._in_bf16 = config.precision == "bf16" or (config.precision == "auto" and self._is_faster_in_bf16())
+        self._precision = config.precision
 
     @property
     def precision(self) -> str:
-        """What it computes in: ``auto`` is decided."""
-        return "bf16" if self._in_bf16 else "float32"
+        """What it computes in: bf16 or float32. ``auto`` is decided here, once; in a process group by all together."""
+        if self._precision == "auto":
+            self._precision = "bf16" if self._is_faster_in_bf16() else "float32"
+        return self._precision
 
     def state(self) -> dict[str, Any]:
         """All that the next epoch depends on, for torch.save."""
-        return {"done": self.done, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return {
+            "done": self.done,
+            "precision": self.precision,  # as decided: where a load was since, ``auto`` might decide otherwise
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
 
     def take_up(self, state: dict[str, Any]) -> None:
         """Go on from such a state."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.done = int(state["done"])
+        self.done, self._precision = int(state["done"]), str(state["precision"])
 
     def epoch(self) -> Epoch:
         """Train for one epoch; the model is in evaluation mode after it. Raises Refusal ``training_diverged``."""
@@ -134,7 +140,7 @@ class Training:
         crops = draw_crops(count, config.augmentation, random).to(self.device)
         wanted = torch.from_numpy(self._targets.draw(random)).float().to(self.device)
         total = torch.zeros((), device=self.device)
-        rate = config.lr
+        rate, in_bf16 = config.lr, self.precision == "bf16"
 
         self._network.train()
         for step, batch in enumerate(order.split(config.batch_size)):
@@ -145,7 +151,7 @@ class Training:
                 group["lr"] = rate
             rows = batch[self.rank :: self.processes].to(self.device)
             images = as_network_input(crop(self._padded, rows, crops[rows]))
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self._in_bf16):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=in_bf16):
                 logits = self._network(images)
             # The targets are distributions. Never add label_smoothing: they are as soft as people are.
             loss = F.cross_entropy(logits.float(), wanted[rows])
@@ -173,9 +179,12 @@ class Training:
         return warm_up_then_cosine(self.done * self._steps + step, self.config.epochs * self._steps)
 
     def _is_faster_in_bf16(self) -> bool:
-        """Measured on copies of the network: on many CPUs it is slower by far."""
+        """Measured on copies of the network: on many CPUs it is slower by far.
+
+        Of several processes the slowest counts, so that all decide alike.
+        """
         batch = as_network_input(self._padded[: self.config.batch_size, CROP:-CROP, CROP:-CROP])
-        seconds = {}
+        seconds = torch.zeros(2, device=self.device)
         for wanted in (False, True):
             model = copy.deepcopy(self.model).train()
             for turn in range(4):
@@ -185,8 +194,11 @@ class Training:
                     logits = model(batch)
                 logits.float().logsumexp(1).sum().backward()
                 float(logits.detach()[0, 0])  # waits for the device
-            seconds[wanted] = time.perf_counter() - began
-        return seconds[True] < 0.9 * seconds[False]
+            seconds[int(wanted)] = time.perf_counter() - began
+        if self.processes > 1:
+            dist.all_reduce(seconds, dist.ReduceOp.MAX)
+        float32, bf16 = seconds.tolist()
+        return bool(bf16 < 0.9 * float32)
 
 
 def train(
@@ -207,6 +219,12 @@ def warm_up_then_cosine(step: int, steps: int) -> float:
 def steps_down(done: int, epochs: int) -> float:
     """The published schedule: of 65 epochs 51 at the highest rate, 5 at a tenth of it, the rest at a hundredth."""
     return 1.0 if done < 51 * epochs / 65 else 0.1 if done < 56 * epochs / 65 else 0.01
+
+
+def pad(pixels: NDArray[np.uint8], padding: str) -> Tensor:
+    """(N, H, W, 3) -> (N, H + 2 CROP, W + 2 CROP, 3): each image amid its mirror images, or amid black."""
+    edges = ((0, 0), (CROP, CROP), (CROP, CROP), (0, 0))
+    return torch.from_numpy(np.pad(pixels, edges, mode="constant" if padding == "zeros" else "reflect"))
 
 
 def draw_crops(count: int, kind: str, random: np.random.Generator) -> Tensor:

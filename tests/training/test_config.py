@@ -19,6 +19,7 @@ from training.config import PRESETS, Config
         {"weight_decay": -0.1},
         {"weight_decay": math.inf},
         {"augmentation": "cutout"},
+        {"padding": "wrap"},
         {"holdout": 0.0},
         {"holdout": 1.0},
         {"seed": -1},
@@ -43,6 +44,7 @@ def test_the_published_protocol_is_a_preset() -> None:
     protocol = Config(**PRESETS["protocol"])
     assert (protocol.network, protocol.epochs, protocol.batch_size, protocol.schedule) == ("vgg11", 65, 32, "steps")
     assert (protocol.lr, protocol.momentum, protocol.weight_decay, protocol.clip) == (0.1, 0.9, 1e-4, 1.0)
+    assert protocol.padding == "zeros"
     assert Config(**PRESETS["laptop"]) == Config()
 
 

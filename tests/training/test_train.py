@@ -25,6 +25,7 @@ from training.train import (
     compare_labels,
     crop,
     draw_crops,
+    pad,
     steps_down,
     targets_of,
     train,
@@ -123,6 +124,27 @@ def test_every_place_of_a_crop_is_drawn_about_as_often() -> None:
         assert counts.min() > 0.8 * 9000 / places
 
 
+def test_beyond_its_edges_an_image_is_mirrored_or_black() -> None:
+    pixels = np.arange(1, 1 + 2 * 6 * 5 * 3, dtype=np.uint8).reshape(2, 6, 5, 3)
+    mirrored, black = (pad(pixels, padding).numpy() for padding in ("reflect", "zeros"))
+    for padded in (mirrored, black):
+        assert padded.shape == (2, 6 + 2 * CROP, 5 + 2 * CROP, 3)
+        np.testing.assert_array_equal(padded[:, CROP:-CROP, CROP:-CROP], pixels)
+    np.testing.assert_array_equal(mirrored[:, CROP - 1, CROP:-CROP], pixels[:, 1])
+    assert black.astype(int).sum() == pixels.astype(int).sum()
+
+
+def test_a_network_is_shown_black_edges_where_the_setting_says_zeros() -> None:
+    images = labelled_images(1)
+    white = np.full_like(images.pixels, 255)
+    darkest = {}
+    for padding in ("reflect", "zeros"):
+        network = Watched()
+        list(train(network, white, images.soft_labels, Config(epochs=4, threads=1, padding=padding)))
+        darkest[padding] = float(torch.cat(network.seen).min())
+    assert darkest == {"reflect": 1.0, "zeros": 0.0}
+
+
 def test_without_augmentation_the_images_are_themselves() -> None:
     padded = torch.arange(2 * 12 * 12 * 3).reshape(2, 12, 12, 3).to(torch.uint8)
     plain = crop(padded, torch.tensor([1]), draw_crops(2, "none", np.random.default_rng(0))[1:])
@@ -204,6 +226,21 @@ def test_bf16_is_measured_before_it_is_taken() -> None:
     assert np.isfinite(half.epoch().train_loss)
     measured = Training(Watched(), images.pixels, images.soft_labels, Config(threads=1, precision="auto"))
     assert measured.precision in ("float32", "bf16")
+
+
+def test_a_network_taken_up_again_keeps_the_precision_that_was_chosen_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, config = labelled_images(8), Config(threads=1, precision="auto", epochs=2)
+    for chosen, other in (("bf16", "float32"), ("float32", "bf16")):
+        monkeypatch.setattr(Training, "_is_faster_in_bf16", lambda self, chosen=chosen: chosen == "bf16")
+        first = Training(Watched(), images.pixels, images.soft_labels, config)
+        first.epoch()
+        # By now the machine is another one, or has other things to do.
+        monkeypatch.setattr(Training, "_is_faster_in_bf16", lambda self, other=other: other == "bf16")
+        second = Training(Watched(), images.pixels, images.soft_labels, config)
+        second.take_up(copy.deepcopy(first.state()))
+        second.epoch()
+        assert first.precision == second.precision == chosen
+        assert second.state()["precision"] == chosen
 
 
 def test_the_network_learns_a_few_images_by_heart() -> None:
