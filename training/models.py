@@ -12,6 +12,8 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.convolutions import Convolution
+
 
 def centred(images: Tensor) -> Tensor:
     """0..1 -> about -2..2."""
@@ -38,7 +40,7 @@ class SmallConvNet(nn.Module):
 
 def _stage(come: int, go: int) -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(come, go, kernel_size=3, padding=1, bias=False),  # the norm after it has a bias
+        Convolution(come, go, bias=False),  # the norm after it has a bias
         nn.BatchNorm2d(go),
         nn.ReLU(),
         nn.MaxPool2d(2),
@@ -60,7 +62,7 @@ class Vgg11(nn.Module):
         for stage in self.STAGES:
             for go in stage:
                 # The bias adds nothing before a norm; the published count has it.
-                layers += [nn.Conv2d(come, go, kernel_size=3, padding=1), nn.BatchNorm2d(go), nn.ReLU(inplace=True)]
+                layers += [Convolution(come, go), nn.BatchNorm2d(go), nn.ReLU(inplace=True)]
                 come = go
             layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)
@@ -81,9 +83,9 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, come: int, go: int, stride: int, *, projection: bool, bias: bool) -> None:
         super().__init__()
-        self.first = nn.Conv2d(come, go, kernel_size=3, stride=stride, padding=1, bias=bias)
+        self.first = Convolution(come, go, stride=stride, bias=bias)
         self.first_norm = nn.BatchNorm2d(go)
-        self.second = nn.Conv2d(go, go, kernel_size=3, padding=1, bias=bias)
+        self.second = Convolution(go, go, bias=bias)
         self.second_norm = nn.BatchNorm2d(go)
         self.stride, self.added = stride, go - come
         self.shortcut: nn.Module | None = None
@@ -108,7 +110,7 @@ class ResNet(nn.Module):
     def __init__(self, categories: int, widths: tuple[int, ...], blocks: int, *, projection: bool, bias: bool) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            nn.Conv2d(3, widths[0], kernel_size=3, padding=1, bias=bias),
+            Convolution(3, widths[0], bias=bias),
             nn.BatchNorm2d(widths[0]),
             nn.ReLU(inplace=True),
         )

@@ -34,6 +34,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from elicit.labels import Refusal
 from training.config import Config
+from training.convolutions import Convolution
 from training.data import LabelledImages, as_network_input, hold_out
 from training.evaluate import Evaluation, evaluate, predict
 from training.label_sets import Targets
@@ -89,6 +90,10 @@ class Training:
         self.device = torch.device(config.device)
         # Convolutions like the channels last.
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # no stub
+        for module in self.model.modules():
+            if isinstance(module, Convolution):
+                # A GPU's kernels have no need of it, and a compiled network is left to the compiler.
+                module.as_products = self.device.type == "cpu" and not config.compile
         self.rank, self.processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         self._network: nn.Module = DistributedDataParallel(self.model) if self.processes > 1 else self.model
         if config.compile:
