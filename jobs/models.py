@@ -15,6 +15,9 @@ class Status(models.TextChoices):
     FAILED = "failed", "failed"
 
 
+UNFINISHED = (Status.QUEUED, Status.RUNNING)
+
+
 class Job(models.Model):
     """One piece of background work.
 
@@ -32,6 +35,7 @@ class Job(models.Model):
     owner = models.CharField(max_length=32, blank=True, default="")
     lease_until = models.DateTimeField(null=True, blank=True)
     stage = models.CharField(max_length=60, blank=True, default="")
+    stage_at = models.DateTimeField(null=True, blank=True, help_text="When it came to this stage.")
     done = models.PositiveIntegerField(default=0)
     total = models.PositiveIntegerField(default=0)
     error = models.TextField(blank=True, default="")
@@ -57,7 +61,9 @@ class Job(models.Model):
                 fields=["due_at"],
                 condition=Q(status__in=[Status.QUEUED, Status.RUNNING]),
                 name="job_unfinished",
-            )
+            ),
+            # What the dashboards and `/metrics` read.
+            models.Index(fields=["finished_at"], condition=Q(status=Status.FAILED), name="job_failed"),
         ]
 
     def __str__(self) -> str:

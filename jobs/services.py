@@ -11,16 +11,15 @@ from functools import partial
 from celery import current_app
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import F, Q
+from django.db.models import Case, F, Q, When
 from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
 
 from elicit.labels.errors import Refusal
-from jobs.models import Job, Status
+from jobs.models import UNFINISHED, Job, Status
 
 log = logging.getLogger(__name__)
 
-UNFINISHED = (Status.QUEUED, Status.RUNNING)
 LEASE = timedelta(seconds=settings.JOB_LEASE_SECONDS)
 # A message is on its way for this long before the sweep rings again.
 PATIENCE = timedelta(seconds=settings.JOB_PATIENCE_SECONDS)
@@ -90,8 +89,13 @@ def report(job: Job, stage: str, done: int = 0, total: int = 0) -> None:
     Raises:
         JobLost: another worker has taken the job over.
     """
+    now = timezone.now()
     kept = Job.objects.filter(pk=job.pk, owner=job.owner, status=Status.RUNNING).update(
-        stage=stage, done=done, total=total, lease_until=timezone.now() + LEASE
+        stage=stage,
+        stage_at=Case(When(stage=stage, then=F("stage_at")), default=now),
+        done=done,
+        total=total,
+        lease_until=now + LEASE,
     )
     if not kept:
         raise JobLost(str(job))

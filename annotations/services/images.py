@@ -26,7 +26,7 @@ from elicit.archives import CifarArchive, Split
 from elicit.folders import Limits, Part, Plan, Planned, Problem, Source, Table, Taken, Unusable
 from elicit.labels.errors import Refusal
 from jobs import services as jobs
-from jobs.models import Job, Status
+from jobs.models import UNFINISHED, Job, Status
 
 ROWS_AT_ONCE = 1000
 PROBLEMS_KEPT = 1000
@@ -296,7 +296,7 @@ def request_import(
     )
     wanted.full_clean()
     before = list(dataset.imports.all())
-    if any((job := import_job(old)) and job.status in jobs.UNFINISHED for old in before):
+    if any((job := import_job(old)) and job.status in UNFINISHED for old in before):
         raise refuse("import_under_way")
     wanted.save()
     if source != ImageImport.Source.FOLDER:

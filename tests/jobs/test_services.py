@@ -239,6 +239,20 @@ def test_a_report_tells_how_far_the_work_is_and_extends_the_lease(clock: time_ma
     assert now.lease_until == timezone.now() + services.LEASE
 
 
+def test_a_job_knows_since_when_it_is_at_its_stage(clock: time_machine.Traveller) -> None:
+    job = claimed()
+    assert fresh(job).stage_at is None
+    services.report(job, "packing", 1, 8)
+    began = timezone.now()
+    clock.shift(timedelta(seconds=30))
+    services.report(job, "packing", 2, 8)
+    assert fresh(job).stage_at == began
+
+    services.report(job, "publishing")
+
+    assert fresh(job).stage_at == timezone.now() == began + timedelta(seconds=30)
+
+
 def test_how_far_the_work_is_may_be_unknown() -> None:
     job = claimed()
     services.report(job, "thinking")
