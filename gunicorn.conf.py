@@ -6,29 +6,55 @@ that a request came from. The token of a personal link is left out, and people's
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from gunicorn.glogging import Logger
 
 sys.path.insert(0, str(Path(__file__).parent))
-from elicit.logs import redacted
+from elicit import logs
 
-access_log_format = '%(t)s "%(m)s %(U)s %(H)s" %(s)s %(b)s %(M)sms'
+access_log_format = '%(t)s "%(m)s %(U)s %(H)s" %(s)s %(b)s %(M)sms %(i)s'
 
 
 class RedactingLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
-    """gunicorn's own, without the tokens of links."""
+    """gunicorn's own, without the tokens of links, and in the format that ELICIT_LOG_FORMAT names."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        for handler in [*self.error_log.handlers, *self.access_log.handlers]:
+            handler.addFilter(logs.Redact())
+            if logs.as_json():
+                handler.setFormatter(logs.Json())
 
     def atoms(self, *told: Any) -> dict[str, Any]:
         atoms: dict[str, Any] = super().atoms(*told)
-        return {**atoms, "U": redacted(str(atoms["U"]))}
+        return {**atoms, "U": logs.redacted(str(atoms["U"])), "i": logs.present().request_id or "-"}
+
+    def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: Any) -> None:
+        about = environ.get(logs.IN_ENVIRON) or logs.About()
+        about.method, about.path = environ.get("REQUEST_METHOD", ""), logs.redacted(environ.get("PATH_INFO", ""))
+        about.status, about.duration_ms = resp.status_code, round(request_time.total_seconds() * 1000, 1)
+        with logs.concerning(about):
+            super().access(resp, req, environ, request_time)
 
 
 logger_class = RedactingLogger
+
+# Where this site's processes keep what they count, see elicit/counters.py. In memory where there is such a place: a
+# full disk would end whoever writes there.
+if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+    _shared = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 (mkdtemp's own, readable by us alone)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = _counts = tempfile.mkdtemp(prefix="elicit-counts-", dir=_shared)
+    _master = os.getpid()
+    # The workers, which are forks, end the same way.
+    atexit.register(lambda: os.getpid() == _master and shutil.rmtree(_counts, ignore_errors=True))
 
 
 def on_starting(server: object) -> None:

@@ -25,6 +25,7 @@ from annotations.services import summaries
 from annotations.services.responses import Making, skip_trial, submit_response
 from annotations.texts import practice_feedback
 from annotations.wording import in_words
+from elicit import counters, logs
 from elicit.labels.elicited import Contradiction
 
 LONGEST_LIST = 1000
@@ -47,6 +48,7 @@ class SessionLink(authentication.BaseAuthentication):
         session = view.find_session(token.strip())
         if session is None:
             raise exceptions.AuthenticationFailed("No session has this link.")
+        logs.of_session(session.pk)
         return None, session
 
     def authenticate_header(self, request: Request) -> str:
@@ -268,6 +270,7 @@ class ResponseApi(SessionApi):
             revises=data["revises"],
             now=timezone.now(),
         )
+        (counters.ACCEPTED if accepted.created else counters.RESENT).labels(session.study.slug).inc()
         trial = accepted.response.trial
         out = {
             "id": response_id,
@@ -276,6 +279,11 @@ class ResponseApi(SessionApi):
             **_standing(accepted.standing, session),
         }
         return HttpResponse(out, status.HTTP_201_CREATED if accepted.created else status.HTTP_200_OK)
+
+    def handle_exception(self, exc: Exception) -> HttpResponse:
+        response = super().handle_exception(exc)
+        counters.REFUSED.labels(response.data["code"]).inc()
+        return response
 
 
 class SkipApi(SessionApi):

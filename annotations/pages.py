@@ -44,6 +44,7 @@ from annotations.recruitment import NotAdmitted, Visit, adapter
 from annotations.selectors import recruitment as recruited
 from annotations.services import leaving, recruitment, sessions
 from annotations.texts import study_html
+from elicit import logs
 from elicit.labels.diagnostics import Thresholds
 
 COOKIE_DAYS = 30
@@ -345,6 +346,7 @@ def _with_session(view: SessionView) -> Callable[[HttpRequest, str], HttpRespons
         session = selectors.session_by_token(token)
         if session is None:
             return _unknown_link(request)
+        logs.of_session(session.pk)
         languages.speak(request, session.study)
         try:
             session = sessions.wake(session, timezone.now())
@@ -591,6 +593,7 @@ def withdraw(request: HttpRequest, token: str) -> HttpResponse:
     session = selectors.session_by_token(token)
     if session is None:
         return _unknown_link(request)
+    logs.of_session(session.pk)
     languages.speak(request, session.study)
     form = WithdrawalForm(request.POST if request.method == "POST" else None)
     if session.status == SessionStatus.WITHDRAWN:

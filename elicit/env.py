@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -58,6 +59,25 @@ def whole(name: str, default: int) -> int:
     if not re.fullmatch("[0-9]{1,9}", value):
         raise ImproperlyConfigured(f"{name} is {value!r}: write a whole number, 0 or more.")
     return int(value)
+
+
+def choice(name: str, choices: Sequence[str]) -> str:
+    """One of these words, the first where nothing is said."""
+    value = os.environ.get(name, "").strip() or choices[0]
+    if value not in choices:
+        raise ImproperlyConfigured(f"{name} is {value!r}: write {' or '.join(choices)}.")
+    return value
+
+
+SHORTEST_TOKEN = 24
+
+
+def token(name: str) -> str:
+    """A secret that somebody else sends, too long to be guessed; empty where none is given."""
+    value = text(name)
+    if value and len(value) < SHORTEST_TOKEN:
+        raise ImproperlyConfigured(f"{name} has {SHORTEST_TOKEN} characters or more: `openssl rand -hex 32` does.")
+    return value
 
 
 def rates(name: str, default: dict[str, str]) -> dict[str, str]:

@@ -10,6 +10,8 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
+from elicit import logs
+
 # Where nobody said anything better.
 PLAIN = {
     400: ("bad_request", "The request can't be read."),
@@ -34,7 +36,7 @@ def envelope(code: str, message: str, fields: Mapping[str, str] | None = None) -
 class JsonErrors:
     """Under /api/ an error is JSON also where no API view raised it: no such address, a refused host, a failure.
 
-    Stands first among the middleware, so that it sees what all others answer; their headers stay.
+    Stands before the other middleware, so that it sees what all of them answer; their headers stay.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
@@ -50,6 +52,8 @@ class JsonErrors:
         if settings.DEBUG and response.status_code >= 500:
             return response  # Django's own page tells a developer more
         code, message = PLAIN.get(response.status_code, ("error", HTTPStatus(response.status_code).phrase + "."))
+        if response.status_code >= 500 and (number := logs.present().request_id):
+            message = f"{message} Its number in the log is {number}."
         response.content = json.dumps(envelope(code, message)).encode()
         response.headers["Content-Type"] = "application/json"
         response.headers["Content-Length"] = str(len(response.content))

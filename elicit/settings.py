@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ import django_stubs_ext
 from django.core.exceptions import ImproperlyConfigured
 
 from elicit import env
+from elicit.logs import FORMATS
 
 # Lets `ModelAdmin[Study]` and the like be written where Django itself has no generics yet.
 django_stubs_ext.monkeypatch()
@@ -60,6 +62,7 @@ INSTALLED_APPS = [
     "auditlog",
 ]
 MIDDLEWARE = [
+    "elicit.observing.Observe",
     "elicit.json_errors.JsonErrors",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -168,7 +171,7 @@ _https = _public.scheme == "https"
 SECURE_SSL_REDIRECT = _https
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _https else None
 SECURE_HSTS_SECONDS = 31_536_000 if _https else 0
-SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]
 SECURE_REFERRER_POLICY = "same-origin"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = LANGUAGE_COOKIE_SECURE = _https
 CSRF_COOKIE_HTTPONLY = True
@@ -187,6 +190,9 @@ SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 if env.flag("ELICIT_ALLOW_HTTP") or _public.hostname in {"localhost", "127.0.0.1", "::1"}:
     # HSTS, the redirect to https, and cookies that are sent over https alone.
     SILENCED_SYSTEM_CHECKS += ["security.W004", "security.W008", "security.W012", "security.W016"]
+
+# Whoever reads /metrics says so as a bearer token; without one there is no such page.
+METRICS_TOKEN = env.token("ELICIT_METRICS_TOKEN")
 
 # Where studies may send their annotators back to; `*.` stands for any subdomain.
 RETURN_HOSTS = env.words("ELICIT_RETURN_HOSTS", "app.prolific.com,connect.cloudresearch.com,*.sona-systems.com")
@@ -302,12 +308,15 @@ CELERY_BEAT_SCHEDULE = {
 }
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR / "beat-schedule")
 
+LOG_FORMAT = env.choice("ELICIT_LOG_FORMAT", FORMATS)
+# Python's warnings, else lines of another form among the JSON.
+logging.captureWarnings(LOG_FORMAT == "json")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "formatters": {"line": {"()": "elicit.logs.Line"}, "json": {"()": "elicit.logs.Json"}},
     "filters": {"redact": {"()": "elicit.logs.Redact"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["redact"]}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["redact"]}},
     "root": {"handlers": ["console"], "level": env.text("ELICIT_LOG_LEVEL", "INFO")},
     # A refused answer is part of the protocol, not news.
     "loggers": {"django.request": {"level": "ERROR"}},

@@ -25,6 +25,7 @@ from limits.strategies import FixedWindowRateLimiter
 
 from annotations import languages
 from annotations.sealing import fingerprint
+from elicit import counters
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -32,6 +33,7 @@ T = TypeVar("T")
 # A broken Redis is asked again after so many seconds, and waited for no longer than this.
 ASK_AGAIN_SECONDS = 10.0
 PATIENCE_SECONDS = 0.25
+PATIENCE = {"socket_timeout": PATIENCE_SECONDS, "socket_connect_timeout": PATIENCE_SECONDS}
 # Probes of load balancers; they come from one address and have to be answered.
 UNCOUNTED = {"healthz", "readyz"}
 BEGINNINGS = {"study", "begin-session"}
@@ -86,8 +88,7 @@ def shared_storage(address: str, **options: float) -> Storage:
 @cache
 def counts() -> Counts:
     """This process's counters; `counts.cache_clear()` begins anew."""
-    patience = {"socket_timeout": PATIENCE_SECONDS, "socket_connect_timeout": PATIENCE_SECONDS}
-    return Counts(shared_storage(settings.THROTTLE_STORAGE, **patience) if settings.THROTTLE_STORAGE else None)
+    return Counts(shared_storage(settings.THROTTLE_STORAGE, **PATIENCE) if settings.THROTTLE_STORAGE else None)
 
 
 @lru_cache
@@ -153,6 +154,7 @@ class Throttle:
                 continue
             wait = counts().take(rate_of(settings.RATES[rule]), rule, fingerprint(f"throttle {rule}", who))
             if wait:
+                counters.THROTTLED.labels(rule).inc()
                 return _refuse(request, math.ceil(wait))
         return None
 

@@ -9,7 +9,7 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from drf_spectacular.views import SpectacularAPIView
 from knox.models import get_token_model
 
-from elicit import console, health, signing_in
+from elicit import console, health, metrics, signing_in
 
 admin.site.site_header = "Elicit"
 admin.site.site_title = "Elicit"
@@ -39,4 +39,6 @@ urlpatterns = [
     ),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
+    path("metrics", metrics.metrics, name="metrics"),
 ]
+handler500 = "elicit.observing.server_error"

@@ -7,11 +7,11 @@ from datetime import datetime
 from pathlib import Path
 
 from django.conf import settings
-from django.db.models import Q, QuerySet
+from django.db.models import Count, Q, QuerySet
 
 from exports.kinds import BUILD_RELEASE, TRAIN
 from exports.models import Release, TrainingRun
-from jobs.models import Job, Status
+from jobs.models import UNFINISHED, Job, Status
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,44 @@ def build_state(release: Release) -> BuildState:
     if job is None:
         return BuildState("requested")
     return BuildState(STATUS_OF_JOB[Status(job.status)], job.stage, job.percent, job.error)
+
+
+@dataclass(frozen=True)
+class UnderWay:
+    """A release that is `requested` or `building`, and since when it stands at this stage."""
+
+    study: str
+    version: int
+    status: str
+    stage: str
+    since: datetime
+
+
+def under_way() -> list[UnderWay]:
+    """Of all studies, by the jobs that are not finished."""
+    jobs = {job.subject: job for job in Job.objects.filter(kind=BUILD_RELEASE, status__in=UNFINISHED)}
+    releases = Release.objects.filter(ready_at__isnull=True, pk__in=[int(pk) for pk in jobs])
+    return [
+        UnderWay(slug, version, STATUS_OF_JOB[Status(job.status)], job.stage, job.stage_at or job.created_at)
+        for pk, slug, version in releases.values_list("pk", "study__slug", "version")
+        for job in [jobs[str(pk)]]
+    ]
+
+
+def releases_by_status() -> dict[str, int]:
+    """How many are `requested`, `building`, `failed`, `ready`, `superseded` or `withheld`; each is counted once."""
+    ready, superseded = Q(ready_at__isnull=False), Q(superseded_at__isnull=False)
+    counted: dict[str, int] = Release.objects.aggregate(
+        ready=Count("pk", filter=ready & ~superseded),
+        superseded=Count("pk", filter=ready & superseded & Q(withheld=False)),
+        withheld=Count("pk", filter=ready & Q(withheld=True)),
+        failed=Count("pk", filter=~ready),
+    )
+    counted |= {"requested": 0, "building": 0}
+    for each in under_way():
+        counted[each.status] += 1
+        counted["failed"] -= 1
+    return counted
 
 
 def folder(release: Release) -> Path:

@@ -482,9 +482,10 @@ def _product(
 
 
 @contextlib.contextmanager
-def worker(environment: Mapping[str, str], *arguments: str) -> Iterator[Service]:
-    """A Celery worker with two processes, ready for messages. `arguments` are added to its command line."""
-    command = ["celery", "-A", "elicit", "worker", "--loglevel", "INFO", "--concurrency", "2"]
+def worker(environment: Mapping[str, str], *arguments: str, before: Sequence[str] = ()) -> Iterator[Service]:
+    """A Celery worker with two processes, ready for messages. `arguments` are added to its command line, after or
+    `before` the command."""
+    command = ["celery", *before, "-A", "elicit", "worker", "--loglevel", "INFO", "--concurrency", "2"]
     quick = ["--without-gossip", "--without-mingle"]
     with _product(
         [*command, *quick, *arguments], environment, lambda service: " ready." in service.output()

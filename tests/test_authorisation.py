@@ -57,6 +57,8 @@ TABLE = {
     "POST login/two-factor/": "login login login 422 422 422",
     "POST login/two-factor/codes/": "login login login login login login",
     "POST logout/": "login login login login login login",
+    # Those who may have a token of its own: tests/test_metrics.py.
+    "GET metrics": "404 404 404 404 404 404",
     "GET readyz": "200 200 200 200 200 200",
     "GET releases/": "login login login 403 200 200",
     "GET releases/<slug:study>/<int:version>/": "login login login 403 200 200",

@@ -50,6 +50,25 @@ def test_flags_are_read_in_the_usual_words(monkeypatch: pytest.MonkeyPatch, valu
     assert env.flag(NAME, default=True) is flag
 
 
+def test_one_of_a_few_words_is_chosen_and_another_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert env.choice(NAME, ("line", "json")) == "line"
+    monkeypatch.setenv(NAME, "json")
+    assert env.choice(NAME, ("line", "json")) == "json"
+    monkeypatch.setenv(NAME, "xml")
+    with pytest.raises(ImproperlyConfigured, match="write line or json"):
+        env.choice(NAME, ("line", "json"))
+
+
+def test_a_token_is_long_or_refused_without_showing_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert env.token(NAME) == ""
+    monkeypatch.setenv(NAME, "a" * 24)
+    assert env.token(NAME) == "a" * 24
+    monkeypatch.setenv(NAME, "hush")
+    with pytest.raises(ImproperlyConfigured, match="24 characters") as told:
+        env.token(NAME)
+    assert "hush" not in str(told.value)
+
+
 @pytest.mark.parametrize("value", ["2", "ja", "truee", "-1"])
 def test_a_flag_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv(NAME, value)

@@ -299,7 +299,9 @@ def test_a_page_that_fails_shows_no_id_even_while_debugging(
     assert ID not in caplog.text
 
 
-def test_gunicorn_logs_no_query_no_referrer_and_no_address() -> None:
+def test_gunicorn_logs_no_query_no_referrer_and_no_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # Else it would name a folder for the processes' counts, and later tests would inherit it.
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     namespace = runpy.run_path(str(settings.BASE_DIR / "gunicorn.conf.py"))
 
     assert not {"%(r)s", "%(q)s", "%(f)s", "%(h)s", "%(a)s"} & set(namespace["access_log_format"].split())

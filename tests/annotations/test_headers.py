@@ -37,6 +37,7 @@ PAGES: dict[str, Page] = {
     "schema": get("/api/schema"),
     "healthz": get("/healthz"),
     "readyz": get("/readyz"),
+    "metrics": get("/metrics"),
     "releases": get("/releases/"),
     "sign in": get("/admin/login/"),
     "admin": get("/admin/"),

@@ -98,9 +98,10 @@ def test_a_view_that_fails_is_told_in_json_and_tells_no_secret(monkeypatch: pyte
     response = put_answer(GOOD)
 
     assert (response.status_code, response["Content-Type"]) == (500, "application/json")
+    number = response["X-Request-ID"]
     assert response.json() == {
         "code": "server_error",
-        "message": "The server failed. The request can be sent again.",
+        "message": f"The server failed. The request can be sent again. Its number in the log is {number}.",
         "fields": {},
     }
 
