@@ -55,12 +55,12 @@ def studies_by_status() -> dict[str, int]:
 
 
 def sessions_by_status() -> dict[tuple[str, str], int]:
-    """By slug and status, of those studies."""
+    """By slug and status, of those studies. `COUNT(*)` asks the index alone, a count of keys every row."""
     slugs = dict(Study.objects.filter(status__in=RUNNING).values_list("pk", "slug"))
     counted = Session.objects.filter(study__in=list(slugs)).order_by()
     return {
         (slugs[study], status): number
-        for study, status, number in counted.values_list("study_id", "status").annotate(Count("pk"))
+        for study, status, number in counted.values_list("study_id", "status").annotate(number=Count("*"))
     }
 
 
