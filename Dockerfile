@@ -1,5 +1,5 @@
 # One image for the site, its workers and its clock; docker-compose.yml says which command each runs.
-FROM python:3.11-slim
+FROM python:3.11-slim-trixie
 
 ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -8,6 +8,11 @@ ENV PYTHONUNBUFFERED=1 \
 
 RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /srv/elicit --shell /usr/sbin/nologin elicit \
     && install --directory --owner elicit --group elicit /var/lib/elicit
+
+# pg_dump and the like for `manage.py backup`: of the version that docker-compose.yml runs.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends postgresql-client-17 \
+    && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /srv/elicit
 COPY requirements/base.txt requirements/formats.txt requirements/s3.txt requirements/

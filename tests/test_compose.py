@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -182,6 +183,19 @@ def test_a_variable_that_is_missing_is_named_and_nothing_starts_on_a_default_sec
         values = " ".join(filter(None, COMPOSE["services"]["web"]["environment"].values()))
         with pytest.raises(KeyError, match=f"{name} is missing from .env"):
             interpolate(values, rest)
+
+
+def test_the_image_has_the_client_programs_of_the_database_s_version() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    version = COMPOSE["services"]["db"]["image"].removeprefix("postgres:")
+    assert f"postgresql-client-{version} " in dockerfile
+
+
+def test_the_image_is_given_what_it_copies_and_every_package() -> None:
+    given = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()}
+    copied = re.findall(r"requirements/\w+\.txt", (ROOT / "Dockerfile").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert {*copied, *project["tool"]["importlinter"]["root_packages"], "pyproject.toml"} <= given
 
 
 def test_every_service_has_a_health_check_and_waits_for_the_migration() -> None:
