@@ -34,7 +34,7 @@ def keep(pixels: NDArray[np.uint8]) -> Kept:
         return Kept(sha256, was_there=True)
     buffer = io.BytesIO()
     PIL.Image.fromarray(pixels).save(buffer, "PNG")
-    storages["images"].save(_path(sha256), ContentFile(buffer.getvalue()))
+    storages["images"].save(file_name(sha256), ContentFile(buffer.getvalue()))
     return Kept(sha256, was_there=False)
 
 
@@ -46,19 +46,19 @@ def put(pixels: NDArray[np.uint8]) -> str:
 def has(sha256: str) -> bool:
     try:
         # After a power cut a file may be there without its content.
-        return storages["images"].size(_path(sha256)) > 0
+        return storages["images"].size(file_name(sha256)) > 0
     except FileNotFoundError:
         return False
 
 
 def remove(sha256: str) -> None:
     """Take a file away; that it is not there changes nothing."""
-    storages["images"].delete(_path(sha256))
+    storages["images"].delete(file_name(sha256))
 
 
 def pixels(sha256: str) -> NDArray[np.uint8]:
     """The stored pixels, (H, W, 3)."""
-    with storages["images"].open(_path(sha256)) as file, PIL.Image.open(file) as image:
+    with storages["images"].open(file_name(sha256)) as file, PIL.Image.open(file) as image:
         return cast("NDArray[np.uint8]", np.asarray(image.convert("RGB")))
 
 
@@ -68,7 +68,7 @@ def rendered(sha256: str, scale: int) -> bytes:
     Raises:
         FileNotFoundError: no such image is stored.
     """
-    with storages["images"].open(_path(sha256)) as file:
+    with storages["images"].open(file_name(sha256)) as file:
         stored: bytes = file.read()
     with PIL.Image.open(io.BytesIO(stored)) as image:
         side = max(image.size)
@@ -87,7 +87,7 @@ def thumbnail(sha256: str) -> bytes:
     Raises:
         FileNotFoundError: no such image is stored.
     """
-    with storages["images"].open(_path(sha256)) as file, PIL.Image.open(file) as image:
+    with storages["images"].open(file_name(sha256)) as file, PIL.Image.open(file) as image:
         factor = THUMBNAIL / max(image.size)
         size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
         small = image.convert("RGB").resize(size, PIL.Image.Resampling.LANCZOS)
@@ -96,5 +96,6 @@ def thumbnail(sha256: str) -> bytes:
         return buffer.getvalue()
 
 
-def _path(sha256: str) -> str:
+def file_name(sha256: str) -> str:
+    """Where it lies in the storage."""
     return f"{sha256[:2]}/{sha256}.png"

@@ -229,6 +229,12 @@ def _settle(release: Release) -> None:
             _point(root / path.name, path)
 
 
+def settle_all() -> None:
+    """As `_settle`, for all that is ready: after a restore."""
+    for release in selectors.ready_releases().filter(withheld=False):
+        _settle(release)
+
+
 def _point(name: Path, path: Path) -> None:
     """Make `name` a link to the path: for people who look into the folder. Downloads go by the row."""
     target = path.relative_to(name.parent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -215,3 +216,22 @@ def comparable_in_training(release: Release) -> list[Release]:
         for other in comparable_releases(release.manifest["categories"])
         if other.pk != release.pk and other.study.dataset_id == release.study.dataset_id
     ]
+
+
+# For backups
+
+
+def release_files(using: str) -> Iterator[str]:
+    """All files of the releases that the database `using` has ready, below RELEASES_ROOT; none of what is withheld."""
+    root = Path(settings.RELEASES_ROOT)
+    for release in Release.objects.using(using).select_related("study").filter(ready_at__isnull=False, withheld=False):
+        paths = [folder(release) / name for name in file_names(release)]
+        yield from (path.relative_to(root).as_posix() for path in [*paths, archive(release)])
+
+
+def training_files(using: str) -> Iterator[str]:
+    """The reports of finished training runs, below TRAINING_ROOT: each lies in a folder with its figures."""
+    finished = TrainingRun.objects.using(using).filter(finished_at__isnull=False, withheld_reason="")
+    root = Path(settings.TRAINING_ROOT)
+    for run in finished:
+        yield (training_output(run) / "result.json").relative_to(root).as_posix()

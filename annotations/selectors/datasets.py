@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from django.apps import apps
-from django.db import models
+from django.db import DEFAULT_DB_ALIAS, models
 from django.db.models import Count, QuerySet
 
+from annotations import image_store
 from annotations.kinds import IMPORT_IMAGES
 from annotations.models import Category, Consent, Dataset, Image, ImageImport, Study
 from jobs.models import Job, Status
@@ -78,7 +80,7 @@ def dataset_images(dataset: Dataset, category: int | None = None) -> QuerySet[Im
     return images if category is None else images.filter(reference=category)
 
 
-def mentioned_pictures() -> set[str]:
+def mentioned_pictures(using: str = DEFAULT_DB_ALIAS) -> set[str]:
     """The hashes of all uploaded pictures that some study's texts show."""
     found: set[str] = set()
     models_with_texts: set[type[models.Model]] = {Study, Consent}
@@ -90,7 +92,25 @@ def mentioned_pictures() -> set[str]:
         fields = [f for f in model._meta.concrete_fields if isinstance(f, models.TextField | models.JSONField)]
         for field in fields:
             # JSON may be searched as text in neither database alike.
-            for value in model._default_manager.values_list(field.name, flat=True).distinct():
+            for value in model._default_manager.using(using).values_list(field.name, flat=True).distinct():
                 text = value if isinstance(value, str) else json.dumps(value)
                 found.update(_PICTURE.findall(text))
     return found
+
+
+# For backups
+
+
+def image_files(using: str) -> Iterator[str]:
+    """The names in the image storage of what the rows of the database `using` show."""
+    for sha256 in Image.objects.using(using).order_by().values_list("sha256", flat=True).distinct().iterator():
+        yield image_store.file_name(sha256)
+    yield from map(image_store.file_name, sorted(mentioned_pictures(using)))
+
+
+def import_files(using: str) -> list[str]:
+    """What imports that are not over are to read, below MEDIA_ROOT; for the parts of a browser's folder its name."""
+    waiting = ImageImport.objects.using(using).filter(dataset__ready_at__isnull=True)
+    files = [name for row in waiting.values_list("file", "labels") for name in row if name]
+    sent = waiting.filter(source=ImageImport.Source.FOLDER).values_list("pk", flat=True)
+    return [*files, *(f"incoming/{pk}/" for pk in sent)]
