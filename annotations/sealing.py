@@ -1,4 +1,4 @@
-"""Keep what names a person unreadable at rest, and still find it again.
+"""Keep what names a person, or lets one in, unreadable at rest, and still find it again.
 
 Both rest on `settings.FIELD_KEYS`: the first one seals and fingerprints, all of them unseal and are looked for.
 """

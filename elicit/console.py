@@ -18,9 +18,9 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.views.decorators.http import require_safe
-from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from annotations.models import Study
+from elicit.models import Authenticator
 from elicit.roles import ROLES
 from elicit.signing_in import SignIn, StaffPasswordForm
 
@@ -49,7 +49,7 @@ def sign_in(request: HttpRequest) -> HttpResponseBase:
 @permission_required("auth.view_user", raise_exception=True)
 def _access(request: HttpRequest) -> HttpResponseBase:
     """Who may enter, as what, and what that means."""
-    with_device = set(TOTPDevice.objects.filter(confirmed=True).values_list("user_id", flat=True))
+    with_device = set(Authenticator.objects.filter(confirmed=True).values_list("user_id", flat=True))
     users = User.objects.order_by("-is_active", "username").prefetch_related("groups", "user_permissions")
     rows = [
         {

@@ -127,7 +127,7 @@ SHORTEST_FIELD_KEY = 32
 
 
 def field_keys(folder: Path) -> list[str]:
-    """`ELICIT_FIELD_KEYS`, what platform ids are encrypted with: long random words, separated by commas.
+    """`ELICIT_FIELD_KEYS`, what encrypts platform ids and authenticators: long random words, separated by commas.
 
     The first one encrypts, all of them decrypt. Without any, one is drawn and kept as `secret_key`'s is.
     """

@@ -39,8 +39,9 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from limits import RateLimitItemPerMinute
 
 from annotations import audit
-from annotations.sealing import fingerprint, fingerprints
+from annotations.sealing import Unreadable, fingerprint, fingerprints, seal, unseal
 from elicit import throttling
+from elicit.models import Authenticator
 
 HALFWAY = "elicit-halfway"
 NEW_KEY = "elicit-new-key"
@@ -95,7 +96,7 @@ class SignIn(LoginView):
         user = form.get_user()
         assert isinstance(user, User)  # noqa: S101 (the one user model)
         throttling.counts().forget(WRONG_PASSWORDS, _counted_as(user.get_username()))
-        has_device = TOTPDevice.objects.devices_for_user(user, confirmed=True).exists()
+        has_device = Authenticator.objects.devices_for_user(user, confirmed=True).exists()
         if not has_device and not settings.REQUIRE_TWO_FACTOR:
             return super().form_valid(form)
         self.request.session.cycle_key()
@@ -147,7 +148,7 @@ class CodeForm(forms.Form):
 
 def _verified(user: User, code: str) -> tuple[Device | None, str]:
     """The device that the code is of, or what to tell. Wrong codes make the device wait, longer each time."""
-    kind = TOTPDevice if code.isdigit() and len(code) == 6 else StaticDevice
+    kind = Authenticator if code.isdigit() and len(code) == 6 else StaticDevice
     with transaction.atomic():
         device: Any = kind.objects.select_for_update().filter(user=user, confirmed=True).first()
         if device is None:
@@ -157,8 +158,12 @@ def _verified(user: User, code: str) -> tuple[Device | None, str]:
             until = (why or {}).get("locked_until") or timezone.now()
             seconds = max(1, round((until - timezone.now()).total_seconds()))
             return None, f"Too many wrong codes. Please wait: {seconds} s."
-        said = code if kind is TOTPDevice else _kept_as(device, code)
-        if device.verify_token(said):
+        said = code if kind is Authenticator else _kept_as(device, code)
+        try:
+            right = device.verify_token(said)
+        except Unreadable:
+            return None, "The site can’t read the key of your app. Please ask for a reset of your second factor."
+        if right:
             return device, ""
     return None, "This code is not right."
 
@@ -196,12 +201,9 @@ def two_factor(request: HttpRequest) -> HttpResponse:
     """Set up an authenticator app, or another in its place; the recovery codes are shown once."""
     halfway = None if request.user.is_authenticated else _halfway(request)
     user = request.user if request.user.is_authenticated else halfway
-    if not isinstance(user, User) or (halfway and TOTPDevice.objects.filter(user=halfway, confirmed=True).exists()):
+    if not isinstance(user, User) or (halfway and Authenticator.objects.filter(user=halfway, confirmed=True).exists()):
         return redirect("login")
-    key = request.session.get(NEW_KEY)
-    if not key or request.method != "POST":
-        key = key or secrets.token_hex(20)
-        request.session[NEW_KEY] = key
+    key = _new_key(request)
     form = CodeForm(request.POST if request.method == "POST" else None)
     form.fields["code"].widget.attrs["inputmode"] = "numeric"
     if form.is_valid() and (device := _new_device(user, key, form.cleaned_data["code"])):
@@ -222,7 +224,7 @@ def two_factor(request: HttpRequest) -> HttpResponse:
         "form": form,
         "qr": segno.make(preview.config_url, error="m").svg_data_uri(border=3, scale=5, light="white", dark="#111"),
         "key": " ".join(words[start : start + 4] for start in range(0, len(words), 4)),
-        "has_one": TOTPDevice.objects.filter(user=user, confirmed=True).exists(),
+        "has_one": Authenticator.objects.filter(user=user, confirmed=True).exists(),
         "compulsory": settings.REQUIRE_TWO_FACTOR,
         "halfway": halfway is not None,
         "left": StaticToken.objects.filter(device__user=user).count(),
@@ -230,16 +232,29 @@ def two_factor(request: HttpRequest) -> HttpResponse:
     return render(request, "two_factor.html", context, status=422 if form.is_bound else 200)
 
 
-def _new_device(user: User, key: str, code: str) -> TOTPDevice | None:
+def _new_key(request: HttpRequest) -> str:
+    """The key that this browser was shown, or one drawn now; sealed, as sessions are rows of the database."""
+    try:
+        key = unseal(request.session.get(NEW_KEY, ""))
+    except Unreadable:
+        key = ""
+    if not key:
+        key = secrets.token_hex(20)
+        request.session[NEW_KEY] = seal(key)
+    return key
+
+
+def _new_device(user: User, key: str, code: str) -> Authenticator | None:
     """The authenticator in place of any other, if the code shows that it holds the key."""
     check = TOTP(bytes.fromhex(key))
     check.time = time.time()
     if not code.isdigit() or not check.verify(int(code), tolerance=1):
         return None
     with transaction.atomic(), audit.acting(lambda: user):
-        TOTPDevice.objects.filter(user=user).delete()
+        Authenticator.objects.filter(user=user).delete()
         # The code that was given just now is used up.
-        device: TOTPDevice = TOTPDevice.objects.create(user=user, name="authenticator app", key=key, last_t=check.t())
+        device = Authenticator(user=user, name="authenticator app", key=key, last_t=check.t())
+        device.save()
     return device
 
 
@@ -262,7 +277,7 @@ def new_recovery_codes(request: HttpRequest) -> HttpResponse:
     """Show new recovery codes, once; the old ones end."""
     user = request.user
     assert isinstance(user, User)  # noqa: S101 (signed in)
-    if not TOTPDevice.objects.filter(user=user, confirmed=True).exists():
+    if not Authenticator.objects.filter(user=user, confirmed=True).exists():
         return redirect("two-factor")
     context = {"codes": _new_recovery_codes(user), "following": reverse("two-factor")}
     return render(request, "two_factor_codes.html", context)
@@ -271,7 +286,7 @@ def new_recovery_codes(request: HttpRequest) -> HttpResponse:
 def reset(user: User) -> None:
     """Take a person's authenticator and recovery codes away: they sign in with the password and set up anew."""
     with transaction.atomic():
-        TOTPDevice.objects.filter(user=user).delete()
+        Authenticator.objects.filter(user=user).delete()
         StaticDevice.objects.filter(user=user).delete()
         audit.record("took away the second factor", user)
 

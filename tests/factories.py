@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from celery import current_app
 from django.contrib.auth.models import Permission, User
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
 from annotations import selectors
@@ -174,3 +176,10 @@ def make_release(
         run_jobs()
         release.refresh_from_db()
     return release
+
+
+def migrated_to(where: list[tuple[str, str]]) -> Any:
+    """The database taken there and back; returns the models as they were then."""
+    executor = MigrationExecutor(connection)
+    executor.migrate(where)
+    return executor.loader.project_state(where).apps

@@ -11,7 +11,10 @@ import pytest
 import time_machine
 from auditlog.models import LogEntry
 from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 from django.core.management import CommandError, call_command
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
 from django.test import Client
 from django_otp.oath import TOTP
 from django_otp.plugins.otp_static.models import StaticToken
@@ -19,7 +22,9 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from knox.models import get_token_model
 from pytest_django.fixtures import Settings
 
+from annotations.sealing import unseal
 from elicit import signing_in, throttling
+from elicit.models import Authenticator
 from tests import factories as make
 
 pytestmark = pytest.mark.django_db
@@ -43,8 +48,8 @@ def curator() -> User:
 
 
 @pytest.fixture
-def device(curator: User) -> TOTPDevice:
-    device: TOTPDevice = TOTPDevice.objects.create(user=curator, name="app", key=KEY)
+def device(curator: User) -> Authenticator:
+    device: Authenticator = Authenticator.objects.create(user=curator, name="app", key=KEY)
     return device
 
 
@@ -90,10 +95,10 @@ def test_the_set_up_shows_key_and_picture_and_ends_signed_in_with_recovery_codes
     password(client, "/admin/login/?next=/admin/")
     page = client.get("/login/two-factor/").content.decode()
     assert 'src="data:image/svg+xml' in page
-    key = client.session[signing_in.NEW_KEY]
+    key = unseal(client.session[signing_in.NEW_KEY])
 
     wrong = client.post("/login/two-factor/", {"code": "000000"})
-    assert (wrong.status_code, TOTPDevice.objects.count()) == (422, 0)
+    assert (wrong.status_code, Authenticator.objects.count()) == (422, 0)
     done = client.post("/login/two-factor/", {"code": code(key)}).content.decode()
 
     codes = re.findall(r"<code>([0-9a-z]{5}-[0-9a-z]{5})</code>", done)
@@ -130,7 +135,7 @@ def test_annotators_are_asked_for_nothing(client: Client, settings: Settings) ->
 
 @pytest.mark.parametrize(("where", "following"), [("/login/", "/releases/"), ("/admin/login/", "/admin/")])
 def test_a_password_alone_opens_nothing_once_there_is_a_device(
-    client: Client, device: TOTPDevice, where: str, following: str
+    client: Client, device: Authenticator, where: str, following: str
 ) -> None:
     assert password(client, where) == "/login/code/"
     for page in ("/admin/", "/releases/", "/api/releases", "/login/two-factor/"):
@@ -145,13 +150,13 @@ def test_a_password_alone_opens_nothing_once_there_is_a_device(
     assert client.session.session_key != before
 
 
-def test_a_code_with_a_gap_is_understood(client: Client, device: TOTPDevice) -> None:
+def test_a_code_with_a_gap_is_understood(client: Client, device: Authenticator) -> None:
     password(client)
 
     assert client.post("/login/code/", {"code": f" {code()[:3]} {code()[3:]} "}).status_code == 302
 
 
-def test_a_code_works_once(client: Client, device: TOTPDevice) -> None:
+def test_a_code_works_once(client: Client, device: Authenticator) -> None:
     password(client)
     client.post("/login/code/", {"code": code()})
     second = Client()
@@ -162,7 +167,7 @@ def test_a_code_works_once(client: Client, device: TOTPDevice) -> None:
 
 
 def test_wrong_codes_make_wait_longer_each_time(
-    client: Client, device: TOTPDevice, clock: time_machine.Traveller
+    client: Client, device: Authenticator, clock: time_machine.Traveller
 ) -> None:
     password(client)
     for wait in (1, 2, 4, 8):
@@ -174,12 +179,12 @@ def test_wrong_codes_make_wait_longer_each_time(
     assert client.post("/login/code/", {"code": code()}).status_code == 302
 
 
-def test_a_code_page_without_a_password_before_leads_to_the_sign_in(client: Client, device: TOTPDevice) -> None:
+def test_a_code_page_without_a_password_before_leads_to_the_sign_in(client: Client, device: Authenticator) -> None:
     assert client.post("/login/code/", {"code": code()})["Location"] == "/login/"
 
 
 def test_between_password_and_code_there_are_ten_minutes(
-    client: Client, device: TOTPDevice, clock: time_machine.Traveller
+    client: Client, device: Authenticator, clock: time_machine.Traveller
 ) -> None:
     password(client)
     clock.shift(601)
@@ -188,7 +193,7 @@ def test_between_password_and_code_there_are_ten_minutes(
 
 
 def test_a_password_that_is_changed_meanwhile_ends_the_half_way(
-    client: Client, curator: User, device: TOTPDevice
+    client: Client, curator: User, device: Authenticator
 ) -> None:
     password(client)
     curator.set_password("another horse altogether")
@@ -197,30 +202,30 @@ def test_a_password_that_is_changed_meanwhile_ends_the_half_way(
     assert client.post("/login/code/", {"code": code()})["Location"] == "/login/"
 
 
-def test_the_code_of_somebody_else_opens_nothing(client: Client, curator: User, device: TOTPDevice) -> None:
+def test_the_code_of_somebody_else_opens_nothing(client: Client, curator: User, device: Authenticator) -> None:
     other = make.make_staff("other")
-    TOTPDevice.objects.create(user=other, name="app", key="00" * 20)
+    Authenticator.objects.create(user=other, name="app", key="00" * 20)
     password(client, username="other")
 
     assert client.post("/login/code/", {"code": code()}).status_code == 422
 
 
 @pytest.mark.parametrize("address", ["//evil.example/", "https://evil.example/", "/\\evil.example"])
-def test_nobody_is_led_away(client: Client, device: TOTPDevice, address: str) -> None:
+def test_nobody_is_led_away(client: Client, device: Authenticator, address: str) -> None:
     client.post("/login/", {"username": "curator", "password": PASSWORD, "next": address})
 
     assert client.post("/login/code/", {"code": code()})["Location"] == "/releases/"
 
 
 @pytest.mark.parametrize("typed", ["", "x", "12345", "1234567", "٠١٢٣٤٥", "²²²²²²", "a" * 500, "\0"])
-def test_a_code_that_is_none_is_refused(client: Client, device: TOTPDevice, typed: str) -> None:
+def test_a_code_that_is_none_is_refused(client: Client, device: Authenticator, typed: str) -> None:
     password(client)
 
     assert client.post("/login/code/", {"code": typed}).status_code == 422
     assert not may_enter(client)
 
 
-def test_a_recovery_code_lets_in_once(client: Client, curator: User, device: TOTPDevice) -> None:
+def test_a_recovery_code_lets_in_once(client: Client, curator: User, device: Authenticator) -> None:
     codes = signing_in._new_recovery_codes(curator)
     for attempt, expected in ((codes[0].upper(), 302), (codes[0], 422)):
         browser = Client()
@@ -229,7 +234,7 @@ def test_a_recovery_code_lets_in_once(client: Client, curator: User, device: TOT
     assert StaticToken.objects.count() == signing_in.RECOVERY_CODES - 1
 
 
-def test_new_recovery_codes_end_the_old_ones(client: Client, curator: User, device: TOTPDevice) -> None:
+def test_new_recovery_codes_end_the_old_ones(client: Client, curator: User, device: Authenticator) -> None:
     old = signing_in._new_recovery_codes(curator)
     password(client)
     client.post("/login/code/", {"code": code()})
@@ -242,18 +247,18 @@ def test_new_recovery_codes_end_the_old_ones(client: Client, curator: User, devi
     assert browser.post("/login/code/", {"code": old[0]}).status_code == 422
 
 
-def test_another_authenticator_takes_the_place_of_the_first(client: Client, device: TOTPDevice) -> None:
+def test_another_authenticator_takes_the_place_of_the_first(client: Client, device: Authenticator) -> None:
     password(client)
     client.post("/login/code/", {"code": code()})
     client.get("/login/two-factor/")
-    key = client.session[signing_in.NEW_KEY]
+    key = unseal(client.session[signing_in.NEW_KEY])
 
     client.post("/login/two-factor/", {"code": code(key)})
 
-    assert TOTPDevice.objects.get().key == key
+    assert Authenticator.objects.get().key == key
 
 
-def test_half_way_nobody_sets_up_a_second_authenticator(client: Client, device: TOTPDevice) -> None:
+def test_half_way_nobody_sets_up_a_second_authenticator(client: Client, device: Authenticator) -> None:
     password(client)
 
     assert client.get("/login/two-factor/")["Location"] == "/login/"
@@ -308,7 +313,7 @@ def test_whoever_is_no_staff_can_not_sign_in_to_the_console(client: Client) -> N
 # --- Tokens, reset, and what the log holds
 
 
-def test_no_token_is_made_without_the_second_factor(client: Client, device: TOTPDevice) -> None:
+def test_no_token_is_made_without_the_second_factor(client: Client, device: Authenticator) -> None:
     password(client)
     client.post("/releases/token")
     assert get_token_model().objects.count() == 0
@@ -318,7 +323,7 @@ def test_no_token_is_made_without_the_second_factor(client: Client, device: TOTP
     assert get_token_model().objects.count() == 1
 
 
-def test_a_reset_lets_set_up_anew(client: Client, curator: User, device: TOTPDevice, settings: Settings) -> None:
+def test_a_reset_lets_set_up_anew(client: Client, curator: User, device: Authenticator, settings: Settings) -> None:
     settings.REQUIRE_TWO_FACTOR = True
     call_command("reset_two_factor", "curator", stdout=io.StringIO())
 
@@ -328,7 +333,7 @@ def test_a_reset_lets_set_up_anew(client: Client, curator: User, device: TOTPDev
         call_command("reset_two_factor", "nobody", stdout=io.StringIO())
 
 
-def test_the_log_tells_of_sign_ins_and_of_failures_and_holds_no_secret(client: Client, device: TOTPDevice) -> None:
+def test_the_log_tells_of_sign_ins_and_of_failures_and_holds_no_secret(client: Client, device: Authenticator) -> None:
     password(client, word="guess-me")
     password(client, username="my-password-by-mistake")
     password(client)
@@ -344,8 +349,76 @@ def test_the_log_tells_of_sign_ins_and_of_failures_and_holds_no_secret(client: C
     assert set(LogEntry.objects.values_list("remote_addr", flat=True)) == {None}
 
 
-def test_the_keys_of_authenticators_are_shown_nowhere_in_the_console(client: Client, device: TOTPDevice) -> None:
+def test_the_database_holds_no_key_of_an_authenticator_that_can_be_read(client: Client, device: Authenticator) -> None:
+    password(client)
+    client.post("/login/code/", {"code": code()})
+    client.get("/login/two-factor/")
+    drawn = unseal(client.session[signing_in.NEW_KEY])
+
+    told = str(list(Authenticator.objects.values())) + str([each.get_decoded() for each in Session.objects.all()])
+
+    assert Authenticator.objects.get().key == KEY
+    for key in (KEY, drawn):
+        assert len(key) == 40
+        assert key not in told
+
+
+def test_an_authenticator_outlives_a_rotation_of_the_field_keys(
+    client: Client, device: Authenticator, settings: Settings
+) -> None:
+    old, new = settings.FIELD_KEYS, ["another field key, long enough for it"]
+    settings.FIELD_KEYS = [*new, *old]
+    out = io.StringIO()
+    call_command("reseal", stdout=out)
+    settings.FIELD_KEYS = new
+
+    password(client)
+
+    assert "elicit.Authenticator: 1 rows" in out.getvalue()
+    assert client.post("/login/code/", {"code": code()}).status_code == 302
+    assert may_enter(client)
+
+
+def test_a_field_key_that_is_lost_opens_nothing_and_says_whom_to_ask(
+    client: Client, device: Authenticator, settings: Settings
+) -> None:
+    settings.FIELD_KEYS = ["another field key, long enough for it"]
+    password(client)
+
+    answer = client.post("/login/code/", {"code": code()})
+
+    assert answer.status_code == 422
+    assert "ask for a reset" in answer.content.decode()
+    assert not may_enter(client)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_authenticators_from_before_are_sealed_and_go_on(client: Client, curator: User) -> None:
+    before = [("elicit", "0001_authenticators"), ("otp_totp", "0003_add_timestamps")]
+    latest = MigrationExecutor(connection).loader.graph.leaf_nodes()
+    try:
+        old = make.migrated_to(before).get_model("otp_totp", "TOTPDevice")
+        made = old.objects.create(
+            user_id=curator.pk, name="app", key=KEY, drift=1, last_t=7, throttling_failure_count=0
+        )
+        make.migrated_to(latest)
+
+        device = Authenticator.objects.get()
+        assert (device.user, device.key, device.drift, device.last_t) == (curator, KEY, 1, 7)
+        assert device.created_at == made.created_at
+        assert not TOTPDevice.objects.exists()
+        password(client)
+        assert client.post("/login/code/", {"code": code()}).status_code == 302
+
+        old = make.migrated_to(before).get_model("otp_totp", "TOTPDevice")
+        assert list(old.objects.values_list("key", flat=True)) == [KEY]
+    finally:
+        make.migrated_to(latest)
+
+
+def test_the_keys_of_authenticators_are_shown_nowhere_in_the_console(client: Client, device: Authenticator) -> None:
     client.force_login(device.user)
 
     assert client.get("/admin/otp_totp/totpdevice/").status_code == 404
+    assert client.get("/admin/elicit/authenticator/").status_code == 404
     assert client.get("/admin/otp_static/staticdevice/").status_code == 404

@@ -188,32 +188,26 @@ def test_ids_that_are_there_are_sealed_and_come_back_and_pseudonyms_stay() -> No
     sealed = [("annotations", "0007_drop_plain_ids")]
     latest = MigrationExecutor(connection).loader.graph.leaf_nodes()
     try:
-        old = migrated_to(before)
+        old = make.migrated_to(before)
         study = some_study(old)
         person = old.get_model("annotations", "Participant")
         person.objects.create(study=study, platform_id=ID, annotator="aold")
         person.objects.create(study=study, platform_id="", annotator="aopen")
 
-        new = migrated_to(sealed).get_model("annotations", "Participant")
+        new = make.migrated_to(sealed).get_model("annotations", "Participant")
         row = new.objects.get(annotator="aold")
         assert sealing.unseal(row.platform_id_sealed) == ID
         assert row.platform_id_key == Participant.platform_keys(study.pk, ID)[0]
         assert new.objects.get(annotator="aopen").platform_id_key == ""
         assert ID not in str(columns())
 
-        back = migrated_to(before).get_model("annotations", "Participant")
+        back = make.migrated_to(before).get_model("annotations", "Participant")
         assert set(back.objects.values_list("annotator", "platform_id")) == {("aold", ID), ("aopen", "")}
         back.objects.all().delete()
         old.get_model("annotations", "Study").objects.all().delete()
         old.get_model("annotations", "Dataset").objects.all().delete()
     finally:
-        migrated_to(latest)
-
-
-def migrated_to(where: list[tuple[str, str]]) -> Any:
-    executor = MigrationExecutor(connection)
-    executor.migrate(where)
-    return executor.loader.project_state(where).apps
+        make.migrated_to(latest)
 
 
 def some_study(apps: Any) -> Study:

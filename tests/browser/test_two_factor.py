@@ -10,11 +10,11 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.core.cache import cache
 from django_otp.oath import TOTP
-from django_otp.plugins.otp_totp.models import TOTPDevice
 from playwright.sync_api import Page, expect
 from pytest_django.fixtures import Settings
 from pytest_django.live_server_helper import LiveServer
 
+from elicit.models import Authenticator
 from tests import factories as make
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.xdist_group("browser")]
@@ -82,7 +82,7 @@ def test_a_curator_sets_it_up_and_signs_in_with_it(
     page.get_by_label("Code").fill(recovery[0])
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile("/admin/$"))
-    assert TOTPDevice.objects.count() == 1
+    assert Authenticator.objects.count() == 1
 
 
 def bytes_of(words: str) -> bytes:
