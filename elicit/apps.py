@@ -14,8 +14,9 @@ class ElicitConfig(AppConfig):
         sign-in and the audit log."""
         import_module("elicit.celery")
         from annotations import audit  # the models have to be there first
-        from elicit import audited, roles, signing_in
+        from elicit import append_only, audited, roles, signing_in
 
+        append_only.connect()
         audit.connect()
         audited.register()
         roles.connect()
