@@ -1,7 +1,7 @@
-# make run | test | lint | setup | training | formats | s3 | readers | lock | clean. Needs Python 3.11 with venv; PYTHON=... picks one.
+# make run | test | lint | sbom | audit | setup | training | formats | s3 | readers | lock | clean. Needs Python 3.11 with venv; PYTHON=... picks one.
 SHELL := /bin/bash
 .DEFAULT_GOAL := run
-.PHONY: run test lint setup training formats s3 readers lock clean
+.PHONY: run test lint sbom audit setup training formats s3 readers lock clean
 V := .venv/bin
 export UV_PYTHON_DOWNLOADS := never
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -29,6 +29,12 @@ lint: .venv/.dev .venv/.training .venv/.tsc
 	$(V)/python manage.py makemigrations --check --dry-run
 	$(V)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	! grep -n 'https\?:' requirements/*
+	$(V)/python .ci/supply.py sbom
+
+sbom: .venv/.dev  ## what the image is made of, into build/sbom.json
+	$(V)/python .ci/supply.py sbom
+audit: .venv/.dev  ## known holes in what the image is made of; says so where no service can be asked
+	$(V)/python .ci/supply.py audit
 
 setup: .venv/.dev .venv/.sample
 training: .venv/.training
