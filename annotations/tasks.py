@@ -9,7 +9,18 @@ from django.utils import timezone
 
 from annotations import kinds
 from annotations.recruitment.prolific_api import Unavailable
-from annotations.services import arms, erasing, images, payments, places, quality, recruitment, sessions, summaries
+from annotations.services import (
+    arms,
+    erasing,
+    images,
+    payments,
+    places,
+    quality,
+    recruitment,
+    sessions,
+    summaries,
+    uploads,
+)
 from jobs.models import Job
 from jobs.services import report
 from jobs.tasks import TRANSIENT, durable
@@ -98,3 +109,8 @@ def watch_platforms() -> int:
 @shared_task(name="annotations.erase_what_is_due")
 def erase_what_is_due() -> int:
     return erasing.erase_what_is_due(timezone.now())
+
+
+@shared_task(name="annotations.sweep_uploads")
+def sweep_uploads() -> int:
+    return uploads.sweep(timezone.now())

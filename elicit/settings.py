@@ -156,6 +156,9 @@ IMAGE_LARGEST_SIDE = int(env.number("ELICIT_IMAGES_LARGEST_SIDE", 1024))
 IMAGE_MOST_PIXELS = int(1e6 * env.number("ELICIT_IMAGES_MOST_MEGAPIXELS", 50))
 IMAGE_MOST_FILES = int(env.number("ELICIT_IMAGES_MOST_FILES", 200_000))
 IMAGE_MOST_TOTAL = int(1e6 * env.number("ELICIT_IMAGES_MOST_MB", 20_000))
+# Beside where they go, and not in /tmp, which may be memory.
+FILE_UPLOAD_TEMP_DIR = VAR / "arriving"
+FILE_UPLOAD_TEMP_DIR.mkdir(exist_ok=True)
 FILE_UPLOAD_MAX_MEMORY_SIZE = 1 << 20
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1 << 20
 
@@ -292,6 +295,11 @@ CELERY_BEAT_SCHEDULE = {
     },
     "erase what has been kept long enough": {
         "task": "annotations.erase_what_is_due",
+        "schedule": 3600.0,
+        "options": {"expires": 3600.0},
+    },
+    "remove folders whose import never began": {
+        "task": "annotations.sweep_uploads",
         "schedule": 3600.0,
         "options": {"expires": 3600.0},
     },

@@ -12,6 +12,8 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from django.conf import settings
@@ -25,6 +27,8 @@ from jobs import services as jobs
 from jobs.models import Job
 
 MOST_PARTS = 20_000
+# What was sent is kept for so long after the last request, if no import begins.
+KEPT = timedelta(days=1)
 # Django reads no more files of one request than this.
 FILES_AT_ONCE = 100
 BYTES_AT_ONCE = 16 << 20
@@ -97,9 +101,51 @@ def discard(wanted: ImageImport) -> None:
             sent.storage.delete(sent.name)
 
 
+def sweep(now: datetime) -> int:
+    """Remove what was sent for imports that never began, and for imports that are gone. Returns how many folders went.
+
+    The request for the import stays: sending the folder again begins anew. Idempotent, and safe in several processes.
+    """
+    incoming = Path(settings.MEDIA_ROOT) / "incoming"
+    removed = 0
+    for upload in Path(settings.FILE_UPLOAD_TEMP_DIR).glob("*.upload*"):
+        # Of a web process that was killed while it came.
+        with suppress(FileNotFoundError):
+            if _is_old(upload.stat().st_mtime, now):
+                upload.unlink()
+    for there in sorted(incoming.iterdir()) if incoming.is_dir() else []:
+        # Outside the lock: most of them are not due.
+        if not there.name.isdecimal() or not _is_due(there, now):
+            continue
+        with transaction.atomic():
+            wanted = ImageImport.objects.filter(pk=int(there.name)).first()
+            if wanted is not None:
+                # As `begin` does, so that none begins meanwhile.
+                Dataset.objects.select_for_update().filter(pk=wanted.dataset_id).first()
+                if _has_begun(wanted) or not _is_due(there, now):
+                    continue
+            shutil.rmtree(there, ignore_errors=True)
+            removed += 1
+    return removed
+
+
+def _is_due(there: Path, now: datetime) -> bool:
+    """Whether nothing has come into this folder for as long as it is kept."""
+    try:
+        last = max(path.stat().st_mtime for path in (there, *there.iterdir()))
+    except FileNotFoundError:
+        return False
+    return _is_old(last, now)
+
+
+def _is_old(changed: float, now: datetime) -> bool:
+    return datetime.fromtimestamp(changed, UTC) + KEPT <= now
+
+
+def _has_begun(wanted: ImageImport) -> bool:
+    return Job.objects.filter(kind=IMPORT_IMAGES, subject=str(wanted.pk)).exists()
+
+
 def _refuse_begun(wanted: ImageImport) -> None:
-    if (
-        wanted.source != ImageImport.Source.FOLDER
-        or Job.objects.filter(kind=IMPORT_IMAGES, subject=str(wanted.pk)).exists()
-    ):
+    if wanted.source != ImageImport.Source.FOLDER or _has_begun(wanted):
         raise refuse("upload_closed")

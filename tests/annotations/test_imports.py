@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import PIL.Image
 import pytest
+from celery import current_app
 from django.conf import settings as site
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import CommandError, call_command
@@ -335,6 +337,71 @@ def test_parts_that_do_not_fit_are_refused(curator: Client, tmp_path: Path, sett
     other = ask(curator, name="Other", archive=upload(tmp_path, GOOD))
     assert send(curator, other, 0, GOOD) == 409
     assert not uploads.parts(ImageImport.objects.get(dataset=dataset))
+
+
+def idle(dataset: Dataset, hours: float) -> datetime:
+    """The time so many hours after the last file of a folder came."""
+    there = uploads.folder(ImageImport.objects.get(dataset=dataset))
+    return datetime.fromtimestamp(max(path.stat().st_mtime for path in there.iterdir()), UTC) + timedelta(hours=hours)
+
+
+def test_a_folder_that_was_never_finished_goes_after_a_day_and_can_be_sent_again(curator: Client) -> None:
+    dataset = ask(curator, source="folder")
+    send(curator, dataset, 0, GOOD)
+    wanted = ImageImport.objects.get(dataset=dataset)
+    assert uploads.sweep(idle(dataset, 23.9)) == 0
+    assert uploads.parts(wanted)
+
+    late = idle(dataset, 24.1)
+    assert uploads.sweep(late) == 1
+    assert uploads.sweep(late) == 0
+    assert not uploads.folder(wanted).exists()
+
+    send(curator, dataset, 0, {f"pets/{name}": content for name, content in GOOD.items()})
+    begin(curator, dataset, 1, 3)
+    make.run_jobs()
+    assert dataset.images.count() == 3
+
+
+def test_a_folder_whose_import_has_begun_is_left_alone_however_long_it_takes(curator: Client) -> None:
+    dataset = ask(curator, source="folder")
+    send(curator, dataset, 0, GOOD | {"dog/broken.png": b"no image"})
+    begin(curator, dataset, 1, 4)
+    late = idle(dataset, 100)
+    assert uploads.sweep(late) == 0
+    [job] = make.run_jobs()
+    assert job.status == Status.FAILED
+
+    # The curator may take the good ones yet.
+    assert uploads.sweep(late) == 0
+    assert uploads.parts(ImageImport.objects.get(dataset=dataset))
+
+
+def test_a_folder_of_an_import_that_is_gone_goes_too_and_nothing_else_does(curator: Client) -> None:
+    dataset = ask(curator, source="folder")
+    send(curator, dataset, 0, GOOD)
+    late = idle(dataset, 24.1)
+    incoming = uploads.folder(ImageImport.objects.get(dataset=dataset)).parent
+    (incoming / "not-ours").mkdir()
+    ImageImport.objects.all().delete()
+
+    assert current_app.tasks["annotations.sweep_uploads"]() == 0
+    assert uploads.sweep(late) == 1
+
+    assert [path.name for path in incoming.iterdir()] == ["not-ours"]
+
+
+def test_what_a_killed_web_process_left_of_an_upload_goes_too(settings: Settings, tmp_path: Path) -> None:
+    settings.FILE_UPLOAD_TEMP_DIR = tmp_path
+    left, other = tmp_path / "tmp1.upload.zip", tmp_path / "other"
+    for path in (left, other):
+        path.write_bytes(b"x")
+    written = datetime.fromtimestamp(left.stat().st_mtime, UTC)
+
+    uploads.sweep(written + timedelta(hours=23))
+    assert left.exists()
+    uploads.sweep(written + timedelta(hours=25))
+    assert (left.exists(), other.exists()) == (False, True)
 
 
 def test_nothing_is_added_once_the_import_has_begun(curator: Client) -> None:
