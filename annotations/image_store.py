@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -12,6 +15,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 from numpy.typing import NDArray
 
+from elicit import handing_over
 from elicit.archives import pixel_sha256
 
 # The longest side that is sent to a browser.
@@ -54,6 +58,8 @@ def has(sha256: str) -> bool:
 def remove(sha256: str) -> None:
     """Take a file away; that it is not there changes nothing."""
     storages["images"].delete(file_name(sha256))
+    for path in _rendered_folder(sha256).glob(f"{sha256}-*x.png"):
+        path.unlink(missing_ok=True)
 
 
 def pixels(sha256: str) -> NDArray[np.uint8]:
@@ -79,6 +85,37 @@ def rendered(sha256: str, scale: int) -> bytes:
         buffer = io.BytesIO()
         larger.save(buffer, "PNG")
         return buffer.getvalue()
+
+
+def rendered_file(sha256: str, scale: int) -> Path:
+    """The file with what `rendered` gives, made now if nobody asked for it before.
+
+    Raises:
+        FileNotFoundError: no such image is stored.
+    """
+    path = _rendered_folder(sha256) / f"{sha256}-{scale}x.png"
+    if path.is_file():
+        return path
+    body = rendered(sha256, scale)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, part = tempfile.mkstemp(prefix=".part-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(body)
+        # The proxy is another user.
+        Path(part).chmod(0o644)
+        Path(part).replace(path)
+    finally:
+        Path(part).unlink(missing_ok=True)
+    if not has(sha256):
+        # Removed while it was being made.
+        path.unlink(missing_ok=True)
+        raise FileNotFoundError(sha256)
+    return path
+
+
+def _rendered_folder(sha256: str) -> Path:
+    return handing_over.root_of(handing_over.RENDERED) / sha256[:2]
 
 
 def thumbnail(sha256: str) -> bytes:

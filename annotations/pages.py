@@ -14,7 +14,7 @@ import numpy as np
 from django import forms
 from django.conf import settings
 from django.core import signing
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotModified
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -44,7 +44,8 @@ from annotations.recruitment import NotAdmitted, Visit, adapter
 from annotations.selectors import recruitment as recruited
 from annotations.services import leaving, recruitment, sessions
 from annotations.texts import study_html
-from elicit import logs
+from elicit import handing_over, logs
+from elicit.handing_over import has_it
 from elicit.labels.diagnostics import Thresholds
 
 COOKIE_DAYS = 30
@@ -710,11 +711,19 @@ def preview(request: HttpRequest, study: Study, step: str, following: str) -> Ht
 @require_safe
 def image(request: HttpRequest, sha256: str, scale: str) -> HttpResponse:
     """An image, enlarged. Its address is the hash of its pixels, so it may be cached for ever."""
+    headers = {"Content-Type": "image/png", "Cache-Control": FOR_EVER, "ETag": f'"{sha256}-{scale}x"'}
     try:
-        body = image_store.rendered(sha256, int(scale))
+        if has_it(request, headers["ETag"]) and image_store.has(sha256):
+            del headers["Content-Type"]
+            return HttpResponseNotModified(headers=headers)
+        if handing_over.is_on():
+            path = image_store.rendered_file(sha256, int(scale))
+            # The proxy has an ETag of its own.
+            del headers["ETag"]
+            return handing_over.hand_over(handing_over.RENDERED, path, headers)
+        return HttpResponse(image_store.rendered(sha256, int(scale)), headers=headers)
     except FileNotFoundError:
         raise Http404 from None
-    return HttpResponse(body, content_type="image/png", headers={"Cache-Control": FOR_EVER})
 
 
 @never_cache

@@ -99,6 +99,14 @@ def rates(name: str, default: dict[str, str]) -> dict[str, str]:
     return found
 
 
+def location(name: str) -> str:
+    """A proxy's internal location, such as `/protected/`; nothing where it is unset."""
+    value = text(name).strip()
+    if value and not re.fullmatch("/([a-z0-9_-]+/)+", value):
+        raise ImproperlyConfigured(f"{name} is {value!r}: write a path between slashes, as in /protected/.")
+    return value
+
+
 def amounts(name: str, default: str) -> dict[str, int]:
     """Sums of money in minor units by currency, out of words such as `GBP:6,USD:8.50`."""
     found = {}

@@ -143,6 +143,9 @@ STATICFILES_DIRS = [FRONTEND / "static"]
 MEDIA_ROOT = VAR / "media"
 # Releases are private: only the download view reads them, never a web server's file root.
 RELEASES_ROOT = VAR / "releases"
+# Enlarged images that a proxy sends, made when they are first asked for; elicit/handing_over.py says how.
+RENDERED_ROOT = VAR / "rendered"
+ACCEL_REDIRECT = env.location("ELICIT_ACCEL_REDIRECT")
 # What training runs read and write, a folder each.
 TRAINING_ROOT = VAR / "training"
 DOWNLOADS = VAR / "downloads"

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotModified
-from django.utils.http import parse_etags
+from django.utils.http import content_disposition_header
 
+from elicit import handing_over
+from elicit.handing_over import has_it
 from exports import selectors
 from exports.errors import ExportError
 from exports.models import Release
@@ -30,8 +32,7 @@ def file_response(request: HttpRequest, release: Release, name: str) -> HttpResp
     else:
         raise Http404("This release has no such file.")
     etag = f'"{sha256}"'
-    # Proxies that compress weaken an ETag; clients may send several.
-    if etag in (each.removeprefix("W/") for each in parse_etags(request.headers.get("If-None-Match", ""))):
+    if has_it(request, etag):
         return HttpResponseNotModified(headers={"ETag": etag})
     return _send(request, path, as_name, etag)
 
@@ -54,6 +55,9 @@ def _send(request: HttpRequest, path: Path, as_name: str, etag: str) -> HttpResp
         file = path.open("rb")
     except FileNotFoundError as error:
         raise Http404("The file is gone from the server's disk: ask the curator to build it again.") from error
+    if handing_over.is_on():
+        with file:
+            return _hand_over(path, as_name, kind)
     size = path.stat().st_size
     wanted = _wanted_range(request, size, etag)
     if wanted is not None and not wanted:
@@ -66,10 +70,19 @@ def _send(request: HttpRequest, path: Path, as_name: str, etag: str) -> HttpResp
         response["Content-Range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{size}"
         response["Content-Length"] = str(len(wanted))
     response["Accept-Ranges"] = "bytes"
-    # A release never changes, but who may see it can: the browser asks each time.
-    response["Cache-Control"] = "private, no-cache"
+    response["Cache-Control"] = ASK_EACH_TIME
     response["ETag"] = etag
     return response
+
+
+# A release never changes, but who may see it can.
+ASK_EACH_TIME = "private, no-cache"
+
+
+def _hand_over(path: Path, as_name: str, kind: str) -> HttpResponse:
+    disposition = content_disposition_header(as_attachment=True, filename=as_name) or "attachment"
+    headers = {"Content-Type": kind, "Content-Disposition": disposition, "Cache-Control": ASK_EACH_TIME}
+    return handing_over.hand_over(handing_over.RELEASES, path, headers)
 
 
 RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
