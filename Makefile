@@ -28,6 +28,7 @@ lint: .venv/.dev .venv/.training .venv/.tsc
 	$(V)/lint-imports
 	$(V)/python manage.py makemigrations --check --dry-run
 	$(V)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(V)/hadolint Dockerfile
 	! grep -n 'https\?:' requirements/*
 	$(V)/python .ci/supply.py sbom
 
