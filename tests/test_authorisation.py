@@ -1,6 +1,7 @@
-"""Every address outside the console, asked for by everybody; tests/test_roles.py has the console's by role.
+"""Every address, asked for by everybody.
 
-The table is compared with the URL conf: an address that nobody decided about fails a test.
+The tables, here and for the console in tests/console.txt, are compared with the URL conf: an address that nobody
+decided about fails a test. tests/test_roles.py says in words what the roles may.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ from django.contrib.auth.models import Group, User
 from django.db import transaction
 from django.test import Client
 
-from annotations.models import Session
+from annotations import image_store
+from annotations.models import Session, Study
 from exports.models import Release
 from tests import factories as make
-from tests.test_roles import walk_addresses
+from tests.pictures import picture
+from tests.services import ROOT
+from tests.test_roles import filled, walk_addresses
 
 pytestmark = pytest.mark.django_db
 
@@ -28,7 +32,7 @@ RESPONSE = UUID(int=7)
 # By method and address, what each of the actors gets; of what is not here, 401, 403 or 405.
 TABLE = {
     "GET ": "200 200 200 200 200 200",
-    r"GET ^image/(?P<sha256>[0-9a-f]{64})-(?P<scale>[1-9]|10)x\.png$": "404 404 404 404 404 404",
+    r"GET ^image/(?P<sha256>[0-9a-f]{64})-(?P<scale>[1-9]|10)x\.png$": "200 200 200 200 200 200",
     "GET api/releases": "401 401 401 403 200 200",
     "GET api/releases/<slug:study>/<int:version>": "401 401 401 403 200 200",
     "GET api/releases/<slug:study>/<int:version>/differences": "401 401 401 403 200 200",
@@ -137,8 +141,13 @@ def site() -> Site:
     make.complete_session(study, platform_id="PLATFORM-1")
     make.run_jobs()
     release = make.make_release(study)
+    session = make.begin(make.make_session(study, platform_id="one"))
+    trial = session.trials.order_by("position").first()
+    assert trial is not None
+    trial.image.sha256 = image_store.put(picture(1))
+    trial.image.save()
     return Site(
-        make.begin(make.make_session(study, platform_id="one")),
+        session,
         make.begin(make.make_session(study, platform_id="two")),
         release,
     )
@@ -171,6 +180,7 @@ ADDRESSES = sorted((route, name) for name, route in walk_addresses() if not rout
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
+@pytest.mark.timeout(600)
 def test_every_address_outside_the_console_answers_everybody_as_decided(site: Site) -> None:
     found = {}
     for route, name in ADDRESSES:
@@ -195,3 +205,95 @@ def test_the_table_tells_apart_whose_trial_it_is_and_who_may_read_releases() -> 
             assert by["reviewer"] in {"403", "login"}, key
         if "session/<" in key:
             assert {by[each] for each in ("anonymous", *STAFF)} == {"404"}, key
+
+
+# --- The console
+
+
+CONSOLE_ACTORS = ("anonymous", "annotator", "reviewer", "researcher", "curator", "superuser")
+CONSOLE = ROOT / "tests" / "console.txt"
+CONSOLE_ADDRESSES = sorted({route for _, route in walk_addresses() if route.startswith("admin/")})
+
+
+def console_table() -> dict[str, tuple[str, ...]]:
+    """What each actor gets for a look and for an empty form, by address."""
+    lines = [line for line in CONSOLE.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    return {line.split()[0]: tuple(line.split()[1:]) for line in lines}
+
+
+def console_client(actor: str, session: Session) -> Client:
+    client = Client(raise_request_exception=False)
+    if actor == "annotator":
+        client.defaults["HTTP_AUTHORIZATION"] = f"Session {session.token}"
+        client.get(f"/session/{session.token}/")
+    elif actor != "anonymous":
+        if actor == "superuser":
+            User.objects.create_superuser(actor)
+        client.force_login(User.objects.get(username=actor))
+    return client
+
+
+def console_address(route: str, study: Study) -> str:
+    """With rows that are there in its blanks, and a word where a pattern takes any."""
+    route = re.sub(r"\(\?P<(\w+)>.*?\)", lambda found: "annotations" if found[1] == "app_label" else "nothing/", route)
+    return filled(route, study)
+
+
+def console_answers(client: Client, address: str) -> str:
+    """The status of a look and of an empty form. What they changed is taken back.
+
+    `login` and `first`: led to the sign-in, or to the first page of the console, as where there is no such row.
+    """
+    told = []
+    cookies = {name: morsel.value for name, morsel in client.cookies.items()}
+    for method in ("get", "post"):
+        before = transaction.savepoint()
+        response = getattr(client, method)(address)
+        if response.streaming:
+            b"".join(response)
+        transaction.savepoint_rollback(before)
+        # One of the addresses logs out.
+        client.cookies.load(cookies)
+        where = response.headers.get("Location", "")
+        told.append("login" if "/login/" in where else "first" if where == "/admin/" else str(response.status_code))
+    return "/".join(told)
+
+
+@pytest.fixture
+def filled_study(site: Site) -> Study:
+    return site.session.study
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("actor", CONSOLE_ACTORS)
+def test_every_address_of_the_console_answers_everybody_as_decided(actor: str, site: Site, filled_study: Study) -> None:
+    client = console_client(actor, site.session)
+    column = CONSOLE_ACTORS.index(actor)
+
+    found = {route: console_answers(client, console_address(route, filled_study)) for route in CONSOLE_ADDRESSES}
+
+    assert found == {route: told[column] for route, told in console_table().items()}
+
+
+def test_the_table_of_the_console_lets_nobody_in_who_is_not_meant() -> None:
+    """That it was filled in by somebody who read it."""
+    table = console_table()
+    assert set(table) == set(CONSOLE_ADDRESSES)
+    for route, told in table.items():
+        by = dict(zip(CONSOLE_ACTORS, told, strict=True))
+        assert "500" not in " ".join(told), route
+        assert by["annotator"] == by["anonymous"], route
+        if route not in ("admin/login/", "admin/logout/"):
+            assert by["anonymous"] == "login/login", route
+        if route.endswith("<path:object_id>/") and route != "admin/r/<path:content_type_id>/<path:object_id>/":
+            # Short for what ends in change/, which is asked for too.
+            assert set(told[2:]) == {"302/302"}, route
+            continue
+        if route.startswith(("admin/auth/", "admin/access/")):
+            assert {by["reviewer"], by["researcher"], by["curator"]} <= {"403/403", "403/405"}, route
+        if re.search("/people/|/privacy/|^admin/annotations/participant/|^admin/auditlog/", route):
+            assert set(by["reviewer"].split("/")) | set(by["researcher"].split("/")) <= {"403", "405"}, route
+        for role in ("reviewer", "researcher"):
+            # A form may be refused for what it says, and a look given; nothing is added or deleted.
+            if route.endswith(("/add/", "/delete/")):
+                assert by[role].endswith("403"), route

@@ -117,8 +117,9 @@ def study() -> Study:
 
 def filled(route: str, study: Study) -> str:
     """The address, with rows that are there in its blanks, as far as they are of a study, a session or a release."""
-    session = Session.objects.get(study=study)
-    of_model = re.match(r"admin/([a-z_]+)/([a-z]+)/", route)
+    session = Session.objects.filter(study=study).order_by("consented_at", "pk").first()
+    assert session is not None
+    of_model = re.match(r"admin/([a-z]+)/([a-z]+)/", route)
     first = apps.get_model(of_model[1], of_model[2])._default_manager.order_by("pk").first() if of_model else None
 
     def blank(match: re.Match[str]) -> str:
@@ -127,6 +128,8 @@ def filled(route: str, study: Study) -> str:
             return str(first.pk if first else 1)
         if kind == "uuid" or name == "session":
             return str(session.pk)
+        if name == "step":
+            return "instructions"
         return study.slug if name == "study" and kind != "int" else "1"
 
     address = re.sub(r"<(?:(\w+):)?(\w+)>", blank, route)
