@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from functools import cache, lru_cache
 from typing import Any, TypeVar, cast
 
+# `limits` looks for it among what is loaded, and fails where another thread is only half way through loading it.
+import redis  # noqa: F401
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render

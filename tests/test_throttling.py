@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +19,7 @@ from annotations.models import Session, Study
 from elicit import throttling
 from elicit.throttling import Counts, address_of, shared_storage
 from tests import factories as make
-from tests.services import free_port
+from tests.services import ROOT, free_port
 
 GENEROUS = "1000/minute"
 
@@ -44,6 +46,12 @@ def session(study: Study) -> Session:
 
 def standing(session: Session) -> int:
     return Client().get("/api/session", headers={"Authorization": f"Session {session.token}"}).status_code
+
+
+def test_a_fresh_process_counts_from_its_first_requests_on() -> None:
+    """`limits` looks for Redis's client among what is loaded: a thread may be only half way through loading it."""
+    loaded = "import django; django.setup(); import elicit.throttling, sys; assert 'redis' in sys.modules"
+    subprocess.run([sys.executable, "-c", loaded], cwd=ROOT, check=True)
 
 
 # --- Who is told to wait
