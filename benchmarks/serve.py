@@ -193,7 +193,7 @@ def floor_answers(draw: random.Random) -> Iterator[bytes]:
 
 def measure(clients: list[int], rounds: int, seconds: float) -> tuple[list[Figures], dict[str, float]]:
     draw = random.Random(1)
-    server, broker = services.postgres(durable=True), services.redis()
+    server, broker = services.own_postgres(durable=True).url, services.redis()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="elicit-serve-")))
         site = environment(server, broker, folder)

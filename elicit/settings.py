@@ -68,6 +68,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "elicit.middleware.ContentSecurityPolicy",
     "elicit.middleware.NulInAddress",
+    "elicit.unavailable.Unavailable",
     "elicit.throttling.Throttle",
     "annotations.languages.SiteLanguage",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -97,6 +98,10 @@ TEMPLATES = [
 ]
 
 DATABASES = {"default": env.database(VAR)}
+# How long a web process waits, see elicit/patience.py: for a statement, for a lock, and to connect.
+DATABASE_STATEMENT_SECONDS = env.number("ELICIT_DATABASE_STATEMENT_SECONDS", 20)
+DATABASE_LOCK_SECONDS = env.number("ELICIT_DATABASE_LOCK_SECONDS", 10)
+DATABASE_CONNECT_SECONDS = env.number("ELICIT_DATABASE_CONNECT_SECONDS", 5)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 LANGUAGE_CODE = "en"
@@ -260,7 +265,7 @@ else:
         "visibility_timeout": 3600,
         "unacked_restore_interval": 5,
         "unacked_restore_throttle": 1,
-        # Somebody waits for the page that rings: one try, and not for long. The sweep makes up for it.
+        # One try, and not for long (in a web process still less, see elicit/patience.py). The sweep makes up for it.
         "max_retries": 0,
         "socket_connect_timeout": 2,
         "socket_timeout": 5,
@@ -280,6 +285,7 @@ CELERY_TASK_ROUTES = {"exports.train": {"queue": "training"}}
 JOB_LEASE_SECONDS = env.number("ELICIT_JOB_LEASE_SECONDS", 90)
 JOB_PATIENCE_SECONDS = env.number("ELICIT_JOB_PATIENCE_SECONDS", 10)
 JOB_SWEEP_SECONDS = env.number("ELICIT_JOB_SWEEP_SECONDS", 15)
+JOB_ROOM_SECONDS = env.number("ELICIT_JOB_ROOM_SECONDS", 60)
 ABANDONED_SWEEP_SECONDS = env.number("ELICIT_ABANDONED_SWEEP_SECONDS", 60)
 # A live study's summary is worked out anew this often at most, where answers came.
 SUMMARY_SECONDS = env.number("ELICIT_SUMMARY_SECONDS", 30)

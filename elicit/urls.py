@@ -20,6 +20,8 @@ admin.site.index_title = "Curator's console"
 for model in (get_token_model(), TOTPDevice, StaticDevice):
     admin.site.unregister(model)
 
+handler500 = "elicit.unavailable.server_error"
+
 urlpatterns = [
     path("", include("annotations.urls")),
     path("", include("exports.urls")),

@@ -6,6 +6,10 @@ import os
 
 from django.core.wsgi import get_wsgi_application
 
+from elicit import patience
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "elicit.settings")
+
+patience.be_impatient()
 
 application = get_wsgi_application()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import math
 import secrets
+import shutil
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
@@ -27,6 +31,13 @@ NEVER_RINGS_AT_ONCE = 500
 # Kinds that may wait behind work of hours, where each message that is rung again lies on top of the others.
 OWN_QUEUE = tuple(settings.CELERY_TASK_ROUTES)
 LONG_PATIENCE = 10 * PATIENCE
+# Until when this process rings at no broker of this address (monotonic).
+BROKER_RESTS_SECONDS = 5.0
+_away_until: dict[str, float] = {}
+# A job that found the disk full is tried again so often, for as long as it takes.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+ROOM_AGAIN = timedelta(seconds=settings.JOB_ROOM_SECONDS)
+LEAST_ROOM = 1 << 20
 
 
 class JobLost(Exception):
@@ -56,11 +67,18 @@ def enqueue(kind: str, subject: object, *, delay: timedelta = timedelta()) -> Jo
 
 
 def ring(job: Job) -> bool:
-    """Send the Celery message. False when the broker is away: the sweep will ring again."""
+    """Send the Celery message. False when the broker is away: the sweep will ring again.
+
+    A broker that failed is left alone for some seconds: of all whose pages ring meanwhile, one waits for it.
+    """
+    broker = str(current_app.conf.broker_url)
+    if time.monotonic() < _away_until.get(broker, -math.inf):
+        return False
     Job.objects.filter(pk=job.pk).update(rung_at=timezone.now())
     try:
         current_app.send_task(job.kind, (job.pk,), retry=False)
     except (BrokerError, OSError) as error:
+        _away_until[broker] = time.monotonic() + BROKER_RESTS_SECONDS
         log.warning("The broker did not take the message for %s: %s", job, error)
         return False
     return True
@@ -142,6 +160,30 @@ def retry_later(job: Job, error: str) -> bool:
     )
 
 
+def is_full(error: BaseException) -> bool:
+    """Whether it failed for want of room on the disk."""
+    if not isinstance(error, OSError):
+        return False
+    # numpy, short of room, says only how much it could not write.
+    return error.errno in NO_ROOM or (error.errno is None and shutil.disk_usage(settings.VAR).free < LEAST_ROOM)
+
+
+def wait_for_room(job: Job, error: BaseException) -> bool:
+    """Put the job back until there may be room on the disk; the attempt doesn't count."""
+    told = f"The disk is full: make room, and it goes on by itself within {ROOM_AGAIN.total_seconds():.0f} seconds."
+    log.error("%s waits for room on the disk: %s", job, error)
+    return bool(
+        Job.objects.filter(pk=job.pk, owner=job.owner, status=Status.RUNNING).update(
+            status=Status.QUEUED,
+            attempts=F("attempts") - 1,
+            error=told,
+            lease_until=None,
+            rung_at=None,
+            due_at=timezone.now() + ROOM_AGAIN,
+        )
+    )
+
+
 def revive(job: Job) -> Job:
     """Queue a failed job anew, for a person who has mended the cause."""
     return enqueue(job.kind, job.subject)
@@ -176,8 +218,8 @@ def sweep() -> int:
 def run(pk: int, work: Callable[[Job], None], *, retry_on: tuple[type[Exception], ...]) -> None:
     """Do the job `pk` once: claim it, call `work`, and close it.
 
-    Errors of the types in `retry_on` put it back; a refusal ends it with its message; any other is a defect: it is
-    recorded on the row for the curator, then raised for the log.
+    Errors of the types in `retry_on` put it back, a full disk as often as it takes; a refusal ends it with its message;
+    any other is a defect: it is recorded on the row for the curator, then raised for the log.
     """
     job = claim(pk)
     if job is None:
@@ -192,7 +234,10 @@ def run(pk: int, work: Callable[[Job], None], *, retry_on: tuple[type[Exception]
         # What was asked for can't be had, a broken archive say: news for whoever asked, no defect.
         fail(job, error.message)
     except retry_on as error:
-        retry_later(job, f"{type(error).__name__}: {error}")
+        if is_full(error):
+            wait_for_room(job, error)
+        else:
+            retry_later(job, f"{type(error).__name__}: {error}")
     except Exception as error:
         fail(job, f"{type(error).__name__}: {error}")
         raise

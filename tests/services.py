@@ -221,6 +221,51 @@ def free_port() -> int:
     return port
 
 
+def family(pid: int) -> list[int]:
+    """A process and all that it started, by /proc: PostgreSQL's have groups of their own."""
+    parents: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(stat.read_text(encoding="utf-8").rpartition(")")[2].split()[1])
+            parents.setdefault(parent, []).append(int(stat.parent.name))
+    found = [pid]
+    for each in found:
+        found += parents.get(each, [])
+    return found
+
+
+def signal_family(pid: int, number: int) -> None:
+    """Signal a process and all that it started; those that are gone by then are no error."""
+    for each in family(pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(each, number)
+
+
+class Server:
+    """A PostgreSQL or a Redis that may die, and comes back: at the same address, with the same data."""
+
+    def __init__(self, start: Callable[[int], Service]) -> None:
+        self._start = start
+        self.service = _on_a_free_port(start)
+        self.url = self.service.url
+
+    def signal(self, number: int) -> None:
+        signal_family(self.service.pid, number)
+
+    def kill(self) -> None:
+        """As a power cut would."""
+        self.signal(signal.SIGKILL)
+        self.service.process.wait(SECONDS_TO_STOP)
+
+    def start_again(self) -> None:
+        """After its death. Raises ServiceError where it does not come up, say because its old children still die."""
+        port = urlsplit(self.url).port
+        assert port is not None
+        if self.service in _running:
+            _running.remove(self.service)
+        self.service = self._start(port)
+
+
 def _on_a_free_port(start: Callable[[int], Service]) -> Service:
     """Another process may take a free port before our server does: then draw another."""
     for _ in range(3):
@@ -335,13 +380,25 @@ def _wheel(package: str, inside: str, folder: Path) -> Path | None:
 # --- PostgreSQL and Redis
 
 
-def postgres(*, durable: bool = False) -> str:
-    """Start PostgreSQL and give its address: postgres://user:password@127.0.0.1:port/postgres.
-
-    `durable`: as in production, so that what was committed outlives a power cut; else faster.
-    """
+def postgres() -> str:
+    """Start PostgreSQL and give its address: postgres://user:password@127.0.0.1:port/postgres."""
     if url := os.environ.get("ELICIT_TEST_DATABASE_URL"):
         return url
+    return _on_a_free_port(_postgres(CARELESS)).url
+
+
+# Data that nobody needs after the machine has crashed need not survive that.
+CARELESS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
+
+
+def own_postgres(*, durable: bool = False, **settings: str) -> Server:
+    """A PostgreSQL of the caller's own. A durable one keeps what it has committed, whatever kills it."""
+    return Server(_postgres({**(DURABLE if durable else CARELESS), **settings}))
+
+
+def _postgres(own_settings: Mapping[str, str]) -> Callable[[int], Service]:
+    """Make a cluster; gives what starts it on a port."""
     import psycopg2
 
     folder, own = _server_folder("elicit-postgres-")
@@ -376,10 +433,12 @@ def postgres(*, durable: bool = False) -> str:
     if made.returncode:
         raise ServiceError(f"{programs / 'initdb'} ended with {made.returncode}:\n{made.stdout[-4000:]}")
 
-    settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "max_connections": "200"}
-    if not durable:
-        # Data that nobody needs after a crash need not survive one.
-        settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+    settings = {
+        "listen_addresses": "127.0.0.1",
+        "unix_socket_directories": "",
+        "max_connections": "200",
+        **own_settings,
+    }
     arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
 
     def ready(service: Service) -> bool:
@@ -399,7 +458,7 @@ def postgres(*, durable: bool = False) -> str:
             **options,
         )
 
-    return _on_a_free_port(start).url
+    return start
 
 
 def new_database(server: str) -> str:
@@ -434,6 +493,15 @@ def redis() -> str:
     """Start Redis and give its address: redis://:password@127.0.0.1:port/0. It has 64 databases."""
     if url := os.environ.get("ELICIT_TEST_REDIS_URL"):
         return url
+    return _on_a_free_port(_redis()).url
+
+
+def forgetful_redis() -> Server:
+    """A Redis of the caller's own, as in docker-compose.yml: it keeps nothing over a restart."""
+    return Server(_redis())
+
+
+def _redis() -> Callable[[int], Service]:
     from redis import Redis
     from redis.exceptions import ConnectionError as NotYet
 
@@ -472,7 +540,7 @@ def redis() -> str:
             **_identity(),
         )
 
-    return _on_a_free_port(start).url
+    return start
 
 
 # --- The product's own processes

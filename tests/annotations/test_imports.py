@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import PIL.Image
 import pytest
+import time_machine
 from celery import current_app
 from django.conf import settings as site
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -22,6 +24,7 @@ from pytest_django.fixtures import Settings
 
 from annotations import image_store
 from annotations.errors import AnnotationError
+from annotations.image_files import ImageFiles
 from annotations.models import Category, Dataset, Image, ImageImport, ImageRemoval, ImportProblem
 from annotations.selectors.datasets import import_state
 from annotations.services import images, uploads
@@ -30,6 +33,7 @@ from elicit.archives import pixel_sha256
 from elicit.folders import Source
 from elicit.labels import Refusal
 from jobs.models import Job, Status
+from jobs.services import ROOM_AGAIN
 from tests import factories as make
 from tests.pictures import picture, png, tarred, unpacked, zipped
 
@@ -212,6 +216,31 @@ def test_a_failed_import_can_be_tried_again_or_replaced_by_another(
     assert dataset.images.count() == 3
     assert ImageImport.objects.count() == 1
     assert not [path for path in Path(site.MEDIA_ROOT).rglob("*") if path.is_file()]
+
+
+def test_an_import_that_finds_the_disk_full_says_so_and_goes_on_when_there_is_room(
+    curator: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Pictures that no other test has stored.
+    files = {"cat/1.png": png(101), "cat/2.png": png(102), "dog/1.png": png(103)}
+    dataset = ask(curator, archive=upload(tmp_path, files))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as without_room, time_machine.travel(timezone.now(), tick=False) as clock:
+        without_room.setattr(ImageFiles, "_save", full)
+        for _ in range(10):
+            [job] = make.run_jobs()
+            assert (job.status, job.attempts) == (Status.QUEUED, 0)
+            clock.shift(ROOM_AGAIN)
+        assert "The disk is full: make room" in page(curator, dataset)
+    assert (dataset.images.count(), dataset.categories.count()) == (0, 0)
+
+    with time_machine.travel(job.due_at + ROOM_AGAIN):
+        [job] = make.run_jobs()
+    assert (job.status, job.error, dataset.images.count()) == (Status.DONE, "", 3)
+    assert "The disk is full" not in page(curator, dataset)
 
 
 def test_an_import_that_has_not_failed_is_not_tried_again(curator: Client, tmp_path: Path) -> None:

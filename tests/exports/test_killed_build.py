@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
+from django.utils import timezone
 
 from annotations import selectors as annotated
 from annotations.models import Study
@@ -123,6 +125,37 @@ class Killed(BaseException):
 
 def die() -> None:
     raise Killed
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("at", ["write_release", "zip_release"])
+def test_a_build_that_finds_the_disk_full_says_so_and_is_finished_when_there_is_room(
+    study: Study, releases: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    undisturbed = make.make_release(study)
+    release = make.make_release(study, build=False)
+
+    def full(*_: Any, **__: Any) -> None:
+        with Path("/dev/full").open("w") as file:
+            file.write("the rest")
+
+    with monkeypatch.context() as without_room, time_machine.travel(timezone.now(), tick=False) as clock:
+        without_room.setattr(building, at, full)
+        for _ in range(10):
+            [job] = [job for job in make.run_jobs() if job.kind == BUILD_RELEASE]
+            assert (job.status, job.attempts) == (Status.QUEUED, 0)
+            clock.shift(jobs.ROOM_AGAIN)
+        told = selectors.build_state(release).error
+    assert told.startswith("The disk is full: make room")
+    release.refresh_from_db()
+    assert not release.is_ready
+
+    with time_machine.travel(job.due_at + jobs.ROOM_AGAIN):
+        [job] = [job for job in make.run_jobs() if job.kind == BUILD_RELEASE]
+    release.refresh_from_db()
+    assert (job.status, job.error) == (Status.DONE, "")
+    assert is_whole(release)
+    assert release.digest == undisturbed.digest
 
 
 @pytest.mark.django_db

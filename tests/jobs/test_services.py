@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
+from unittest import mock
 
 import pytest
 import time_machine
+from celery._state import get_current_app
 from django.db import OperationalError, connection, transaction
 from django.utils import timezone
+from kombu.exceptions import OperationalError as BrokerError
 from pytest_django import DjangoCaptureOnCommitCallbacks
 
 from elicit.labels import Refusal
@@ -122,6 +126,26 @@ def test_work_for_later_rings_when_its_time_has_come(
 
     assert services.sweep() == 1
     assert broker.messages() == [(KIND, [job.pk])]
+
+
+def test_of_those_who_meet_a_broker_that_is_away_one_waits_for_it(broker_away: None) -> None:
+    jobs = [services.enqueue(KIND, subject) for subject in range(5)]
+    tries: list[str] = []
+
+    def send(kind: str, *_: object, **__: object) -> None:
+        tries.append(kind)
+        raise BrokerError("nobody answers")
+
+    app = get_current_app()
+    with mock.patch.object(app, "send_task", send), mock.patch("jobs.services.time.monotonic") as now:
+        now.return_value = 100.0
+        assert [services.ring(job) for job in jobs] == [False] * 5
+        assert len(tries) == 1
+        # Those that nobody rang for are rung for by the next sweep.
+        assert [fresh(job).rung_at for job in jobs] == [NOON, None, None, None, None]
+        now.return_value = 100.0 + services.BROKER_RESTS_SECONDS
+        assert services.ring(jobs[0]) is False
+        assert len(tries) == 2
 
 
 def test_without_a_broker_the_work_stays_queued_and_nobody_is_troubled(
@@ -425,6 +449,32 @@ def test_an_error_of_an_earlier_attempt_is_forgotten_when_the_work_succeeds(cloc
     services.run(job.pk, lambda _: None, retry_on=(OSError,))
 
     assert (fresh(job).status, fresh(job).error) == (Status.DONE, "")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_work_that_finds_the_disk_full_waits_for_room_as_long_as_it_takes(
+    clock: time_machine.Traveller, number: int
+) -> None:
+    job = services.enqueue(KIND, 7)
+    for _ in range(3 * job.most_attempts):
+        services.run(job.pk, _raise(OSError(number, "No space left on device")), retry_on=(OSError,))
+        assert (fresh(job).status, fresh(job).attempts) == (Status.QUEUED, 0)
+        assert fresh(job).error.startswith("The disk is full: make room")
+        assert services.claim(job.pk) is None
+        clock.shift(services.ROOM_AGAIN)
+
+    services.run(job.pk, lambda _: None, retry_on=(OSError,))
+
+    assert (fresh(job).status, fresh(job).error) == (Status.DONE, "")
+
+
+def test_a_write_that_came_short_is_taken_for_a_full_disk_only_where_the_disk_is_full() -> None:
+    short = OSError("1000 requested and 12 written")  # numpy's own words, without a number
+    assert not services.is_full(short)
+    with mock.patch("jobs.services.shutil.disk_usage") as usage:
+        usage.return_value.free = services.LEAST_ROOM - 1
+        assert services.is_full(short)
+        assert not services.is_full(OSError(errno.EACCES, "Permission denied"))
 
 
 def _raise(error: BaseException) -> Callable[[Job], None]:
