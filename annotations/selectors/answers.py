@@ -88,6 +88,8 @@ def study_answers(study: Study, which: Q | None = None) -> StudyAnswers:
         )
     )
     number = {pk: place for place, (pk, _) in enumerate(sessions)}
+    # Who came between the two queries is left to the next time.
+    rows = [row for row in rows if row[1] in number]
     rows.sort(key=lambda row: (number[row[1]], row[6]))
     images = dict(sorted({(row[3], row[2]) for row in rows}))
     image_row = {pk: place for place, pk in enumerate(images.values())}

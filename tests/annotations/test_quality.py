@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from django.db import connection
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -184,6 +185,24 @@ def test_a_completion_after_the_measuring_began_is_measured_by_another_job() -> 
     check_session(str(second.pk), make.NOON + timedelta(seconds=31))
 
     assert Job.objects.filter(kind=MEASURE_STUDY).count() == 2
+
+
+def test_a_session_that_completes_while_answers_are_read_is_left_to_the_next_measuring() -> None:
+    study = make.make_study(dataset=make.make_dataset(4), images_per_session=4, repeats_per_session=0)
+    before = make.complete_session(study)
+    late: list[str] = []
+
+    def come_between(execute: Any, sql: str, *rest: Any) -> Any:
+        if not late and "annotations_response" in sql:
+            late.append(sql)
+            make.complete_session(study, seed=1)
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(come_between):
+        assert measure_study(study.pk, make.NOON) == 1
+    assert late
+    assert set(SessionQuality.objects.values_list("session", flat=True)) == {before.pk}
+    assert measure_study(study.pk, make.NOON) == 2
 
 
 def test_measuring_again_gives_the_same_and_leaves_out_who_withdrew() -> None:
