@@ -64,6 +64,9 @@ PER_SESSION = 10
 K = 6
 IDLE_MINUTES = 1
 DRAIN_SECONDS = 600.0
+LOOKS_AGAIN = 5.0
+# As the outbox does, a request that hangs for so long is given up and sent again.
+GIVES_UP = 20.0
 # What people do beside answering, by chance: per answer, and per session.
 TWICE, TWO_DEVICES, CORRECTED, LOOKED_AT = 0.05, 0.01, 0.05, 0.2
 WITHDRAWN, LEFT, COMES_BACK = 0.03, 0.06, 0.5
@@ -429,7 +432,11 @@ class World:
         now = time.monotonic()
         with self.lock:
             for slug in self.shown:
-                if self.full_until.get(slug, 0.0) <= now:
+                if slug not in self.full_until:
+                    return slug
+                if self.full_until[slug] <= now:
+                    # One of them looks whether places have come back.
+                    self.full_until[slug] = now + LOOKS_AGAIN
                     return slug
             if not self.closing.is_set() and self.hidden:
                 self.shown.append(self.hidden.pop(0))
@@ -440,7 +447,12 @@ class World:
         """Somebody was turned away: nobody asks there for a while. Places may come back."""
         self.ledger.note("turned away")
         with self.lock:
-            self.full_until[slug] = time.monotonic() + 5.0
+            self.full_until[slug] = time.monotonic() + LOOKS_AGAIN
+
+    def has_room(self, slug: str) -> None:
+        """Somebody was let in."""
+        with self.lock:
+            self.full_until.pop(slug, None)
 
     def returning(self) -> Sitting | None:
         """Somebody whose break is over."""
@@ -500,7 +512,7 @@ class Annotator(threading.Thread):
         self.world, self.ledger = world, world.ledger
         self.rng = np.random.default_rng([seed, 2, number])
         self.ear = Ear(world.ledger)
-        self.options: dict[str, Any] = {"http": self.ear, "timeout": 60.0}
+        self.options: dict[str, Any] = {"http": self.ear, "timeout": GIVES_UP}
         self.sitting_as = ""
         self.asks_impossible = False
 
@@ -539,6 +551,7 @@ class Annotator(threading.Thread):
                 raise
             world.is_full(slug)
             return
+        world.has_room(slug)
         plan: tuple[str, int] | None = None
         if not world.closing.is_set():
             draw = float(self.rng.random())
@@ -651,7 +664,7 @@ class Annotator(threading.Thread):
         def send(number: int) -> None:
             try:
                 with closing(Ear(self.ledger)) as ear:
-                    own = Sitting(self.world.url, sitting.token, http=ear, timeout=60.0)
+                    own = Sitting(self.world.url, sitting.token, http=ear, timeout=GIVES_UP)
                     replies.append(self._put(own, *sent[number]))
             except ElicitError as refusal:
                 refused.append(refusal)
