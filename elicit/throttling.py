@@ -139,9 +139,6 @@ class Throttle:
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
-        # Before there are threads: `limits` imports its storage's client when it is first wanted, and a second thread
-        # would meet it half imported.
-        counts()
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         return self.get_response(request)
