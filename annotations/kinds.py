@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+LAUNCH_STUDY = "annotations.launch_study"
 CHECK_SESSION = "annotations.check_session"
 COMPARE_ARMS = "annotations.compare_arms"
 ORDER_PLACES = "annotations.order_places"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 from celery import shared_task
 from django.utils import timezone
 
 from annotations import kinds
+from annotations.models import Study, StudyStatus
 from annotations.recruitment.prolific_api import Unavailable
 from annotations.services import (
     arms,
@@ -18,11 +20,12 @@ from annotations.services import (
     quality,
     recruitment,
     sessions,
+    studies,
     summaries,
     uploads,
 )
 from jobs.models import Job
-from jobs.services import report
+from jobs.services import keeping, report
 from jobs.tasks import TRANSIENT, durable
 
 
@@ -33,7 +36,17 @@ def check_session(job: Job) -> None:
 
 @durable(kinds.MEASURE_STUDY)
 def measure_study(job: Job) -> None:
-    quality.measure_study(int(job.subject.split()[0]), timezone.now())
+    study, _, when = job.subject.partition(" ")
+    # Whoever asks for it now wants everybody measured anew, once for all attempts of the job.
+    since = job.created_at if when == quality.NOW else None
+    quality.measure_study(int(study), timezone.now(), since=since, told=partial(report, job))
+
+
+@durable(kinds.LAUNCH_STUDY)
+def launch_study(job: Job) -> None:
+    with keeping(job):
+        if Study.objects.filter(pk=job.subject, status=StudyStatus.DRAFT).exists():
+            studies.launch(int(job.subject), np.random.default_rng())
 
 
 @durable(kinds.COMPARE_ARMS)

@@ -7,14 +7,16 @@ import logging
 import math
 import secrets
 import shutil
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
 
 from celery import current_app
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.models import Case, F, Q, When
 from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
@@ -117,6 +119,33 @@ def report(job: Job, stage: str, done: int = 0, total: int = 0) -> None:
     )
     if not kept:
         raise JobLost(str(job))
+
+
+@contextmanager
+def keeping(job: Job) -> Iterator[None]:
+    """Extend the lease now and then while the work inside holds one long transaction, in which no report would be seen.
+
+    From a thread with a connection of its own. Work that another worker takes over all the same has to be refused or
+    made harmless by the transaction itself.
+    """
+    over = threading.Event()
+
+    def extend() -> None:
+        while not over.wait(LEASE.total_seconds() / 3):
+            # SQLite has one writer: whoever would take the job over waits for it as well.
+            with suppress(OperationalError):
+                Job.objects.filter(pk=job.pk, owner=job.owner, status=Status.RUNNING).update(
+                    lease_until=timezone.now() + LEASE
+                )
+            connection.close()
+
+    thread = threading.Thread(target=extend, name=f"lease of {job.pk}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def count_anew(job: Job) -> None:

@@ -278,7 +278,7 @@ class StudyAdmin(admin.ModelAdmin[Study]):
 
     def get_urls(self) -> list[URLPattern]:
         moves: dict[str, Callable[[int], Study]] = {
-            "launch": lambda pk: studies.launch(pk, np.random.default_rng()),
+            "launch": lambda pk: studies.ask_for_launch(pk, np.random.default_rng()),
             "pause": studies.pause,
             "resume": studies.resume,
             "close": studies.close,
@@ -388,6 +388,10 @@ class StudyAdmin(admin.ModelAdmin[Study]):
             except Refusal as error:
                 messages.error(request, error.message)
             else:
+                if moved.status == study.status:
+                    self.log_change(request, study, "launch asked for")
+                    messages.success(request, "A worker makes the study's places and then launches it.")
+                    return redirect("admin:annotations_study_change", pk)
                 self.log_change(request, study, f"{study.get_status_display()} -> {moved.get_status_display()}")
                 messages.success(request, f"The study is {moved.get_status_display()} now.")
             return redirect("admin:annotations_study_change", pk)
@@ -453,6 +457,7 @@ class StudyAdmin(admin.ModelAdmin[Study]):
                 "may_edit": self.has_change_permission(request, study),
                 "public_link": request.build_absolute_uri(reverse("study", args=[study.slug])),
                 "study_progress": selectors.study_progress(study),
+                "launching": study.status == StudyStatus.DRAFT and selectors.is_launching(study),
                 "launch_problems": selectors.launch_problems(study) if study.status == StudyStatus.DRAFT else [],
                 "launch_warnings": selectors.launch_warnings(study) if study.status == StudyStatus.DRAFT else [],
                 "differences": differences(study.predecessor, study) if study.predecessor else [],

@@ -193,6 +193,10 @@ class Session(models.Model):
             # What the hunt for abandoned sessions reads.
             models.Index(fields=["seen_at"], condition=Q(status__in=OPEN_STATUSES), name="session_open_seen"),
             models.Index(fields=["study", "status"], name="session_by_study_status"),
+            # Who was there last, and who came last, without going through everybody.
+            models.Index(fields=["study", "seen_at"], name="session_by_study_seen"),
+            models.Index(fields=["study", "consented_at"], name="session_by_study_consent"),
+            models.Index(fields=["consented_at"], name="session_by_consent"),
         ]
 
     def __str__(self) -> str:

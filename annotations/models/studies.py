@@ -239,6 +239,8 @@ class Study(models.Model):
             ),
         ]
 
+    # Whether it is too large to be counted on request, once that is known: see `selectors.counted`.
+    large: bool | None = None
     # What a launched study was loaded with.
     _fixed: Mapping[str, Any] = MappingProxyType({})
 

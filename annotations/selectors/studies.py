@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db.models import Count, Max, Q
 
+from annotations.kinds import LAUNCH_STUDY
 from annotations.models import (
     Arm,
     Assignment,
@@ -25,9 +26,11 @@ from annotations.models import (
 )
 from annotations.models.participation import OPEN_STATUSES
 from annotations.return_links import return_url_problem
+from annotations.selectors import counted
 from annotations.selectors.checks import check_problems
 from elicit.labels import AnswerRules
 from elicit.labels.consistency import Verdict
+from jobs.models import Job, Status
 
 
 def launch_problems(study: Study) -> list[str]:
@@ -50,7 +53,7 @@ def launch_problems(study: Study) -> list[str]:
         problems.append(f"Practice image {place + 1}: {problem}")
     if study.budget_labels is not None and not study.one_by_one:
         problems.append("A budget of labels needs images that are handed out one by one: fixed batches need all K.")
-    if study.one_by_one and study.batches.annotate(size=Count("study_images")).filter(size__gt=1).exists():
+    if study.one_by_one and images > study.study_images.order_by().values("batch").distinct().count():
         problems.append("Images handed out one by one can't lie in batches: choose the images again.")
     if study.assignment == Assignment.ADAPTIVE and study.least_labels > study.labels_per_image:
         problems.append("The least labels of an image are more than the most (K).")
@@ -66,6 +69,12 @@ def launch_problems(study: Study) -> list[str]:
     if study.return_url and (problem := return_url_problem(study.return_url)):
         problems.append(f"The link back: {problem}")
     return problems
+
+
+def is_launching(study: Study) -> bool:
+    """Whether a worker is about to launch the draft, or at it."""
+    unfinished = [Status.QUEUED, Status.RUNNING]
+    return Job.objects.filter(kind=LAUNCH_STUDY, subject=str(study.pk), status__in=unfinished).exists()
 
 
 # Shorter than anybody needs for a session of it: what a plan counts with before anybody has answered.
@@ -179,8 +188,18 @@ def dataset_image(study: Study, index: int) -> Image | None:
     return study.dataset.images.filter(index=index).first()
 
 
+SPREAD_BY_BATCH = 5000
+"""Batches were dealt at random: some of them show as much of the choice as some of its images."""
+
+
 def some_images(study: Study, number: int) -> list[Image]:
-    """So many of the study's images, spread over all of them."""
+    """So many of the study's images, spread over all of them; where they are very many, over its batches."""
+    last = study.batches.aggregate(last=Max("number"))["last"] or 0
+    if last > SPREAD_BY_BATCH:
+        numbers = {place * last // number for place in range(number)}
+        first = study.study_images.filter(batch__number__in=numbers).order_by("batch__number", "pk")
+        seen = dict(first.values_list("batch__number", "image_id"))
+        return list(Image.objects.filter(pk__in=seen.values()).order_by("index"))
     keys = list(study.study_images.order_by("image__index").values_list("image_id", flat=True))
     return list(Image.objects.filter(pk__in=keys[:: max(1, len(keys) // number)][:number]).order_by("index"))
 
@@ -195,10 +214,17 @@ def current_consent(study: Study) -> Consent | None:
     return study.consents.order_by("-version").first()
 
 
+LARGEST = "largest_batch"
+"""Under which a launch keeps, in the study's choice, how many images its largest batch has."""
+
+
 def trials_in_session(study: Study) -> int:
     """How many trials a session of this study has, at the most where batches are uneven."""
     if study.one_by_one:
-        largest = min(study.images_per_session, study.study_images.count())
+        # No further than has to be counted.
+        largest = study.study_images.order_by()[: study.images_per_session].count()
+    elif study.status != StudyStatus.DRAFT and LARGEST in study.choice:
+        largest = study.choice[LARGEST]
     else:
         sizes = study.batches.annotate(size=Count("study_images"))
         largest = sizes.aggregate(largest=Max("size"))["largest"] or 0
@@ -211,7 +237,9 @@ def has_free_place(study: Study, arm: Arm | None = None) -> bool:
     if study.labels_left is not None and study.labels_left < len(Framing(study.framing).asked):
         return False
     free = Place.objects.filter(study=study, session__isnull=True, turn__isnull=False)
-    return (free if arm is None else free.filter(arm=arm)).exists()
+    # In the order of an index: else the database may go through all places that are taken to find the first free one.
+    first = (free if arm is None else free.filter(arm=arm)).order_by("turn", "rank").values_list("pk", flat=True)[:1]
+    return bool(first)
 
 
 def launched_study(slug: str) -> Study | None:
@@ -291,6 +319,24 @@ class StudyProgress:
 
 
 def study_progress(study: Study) -> StudyProgress:
+    """How far it is; a large study as a worker counted it last, with nothing in it before that."""
+    if counted.is_large(study):
+        known = counted.counts(study).get("progress", {})
+        return StudyProgress(**{**_NOTHING, "adaptive": study.assignment == Assignment.ADAPTIVE, **known})
+    return count_progress(study)
+
+
+_NOTHING = dict.fromkeys(
+    (
+        "images", "places", "places_taken", "open_sessions", "completed", "abandoned", "screened_out", "withdrawn",
+        "excluded", "labels", "labels_wanted", "inconsistent",
+    ),
+    0,
+)  # fmt: skip
+
+
+def count_progress(study: Study) -> StudyProgress:
+    """`study_progress` of this moment, whatever that takes."""
     sessions = study.sessions.aggregate(
         open=Count("pk", filter=Q(status__in=OPEN_STATUSES)),
         completed=Count("pk", filter=Q(status=SessionStatus.COMPLETED)),

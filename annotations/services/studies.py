@@ -9,14 +9,19 @@ from typing import Any
 import numpy as np
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import Count, Max
 from django.utils import timezone
 from django.utils.text import slugify
 
 from annotations import selectors
 from annotations.assignment import draw_ranks, make_batches
 from annotations.errors import refuse
+from annotations.kinds import LAUNCH_STUDY
 from annotations.models import Arm, Batch, Consent, Dataset, Place, Study, StudyImage, StudyStatus
 from annotations.presets import Preset
+from annotations.selectors.studies import LARGEST
+from annotations.services import bulk
+from jobs.services import enqueue
 
 
 @transaction.atomic
@@ -112,17 +117,15 @@ def choose_batches(study: Study, batches: Sequence[Sequence[int]]) -> int:
     if study.status != StudyStatus.DRAFT:
         raise refuse("settings_frozen")
     images = known_images(study.dataset, batches)
+    study.study_images.all().delete()
     study.batches.all().delete()
-    made = Batch.objects.bulk_create(Batch(study=study, number=number) for number in range(len(batches)))
-    StudyImage.objects.bulk_create(
-        (
-            StudyImage(study=study, batch=batch, image_id=images[index])
-            for batch, indices in zip(made, batches, strict=True)
-            for index in indices
-        ),
-        batch_size=1000,
-    )
-    return sum(map(len, batches))
+    same = {"study_id": study.pk, "touched": False, "settled": False}
+    bulk.insert(Batch, same, {"number": range(len(batches))})
+    made = study.batches.order_by("number").values_list("pk", flat=True)
+    dealt = [batch for batch, indices in zip(made, batches, strict=True) for _ in indices]
+    shown = [images[index] for indices in batches for index in indices]
+    bulk.insert(StudyImage, {"study_id": study.pk}, {"batch_id": dealt, "image_id": shown})
+    return len(shown)
 
 
 def parse_batches(text: str) -> list[list[int]]:
@@ -164,6 +167,27 @@ def known_images(dataset: Dataset, batches: Sequence[Sequence[int]]) -> dict[int
     return images
 
 
+AT_ONCE = 20_000
+"""Places that are made while a curator waits."""
+
+
+@transaction.atomic
+def ask_for_launch(study_id: int, rng: np.random.Generator) -> Study:
+    """Launch a study whose places are made in a moment, or have a worker launch it; then it is a draft until that is
+    done. Asking twice queues once.
+
+    Raises:
+        AnnotationError: as `launch`.
+    """
+    study = _locked(study_id, StudyStatus.DRAFT)
+    if study.batches.count() * study.labels_per_image * max(1, study.arms.count()) <= AT_ONCE:
+        return launch(study_id, rng)
+    if problems := selectors.launch_problems(study):
+        raise refuse("launch_refused", " ".join(problems))
+    enqueue(LAUNCH_STUDY, study_id)
+    return study
+
+
 @transaction.atomic
 def launch(study_id: int, rng: np.random.Generator) -> Study:
     """Make the K places of every batch (in each arm) and open the study.
@@ -178,15 +202,18 @@ def launch(study_id: int, rng: np.random.Generator) -> Study:
     arms: list[Arm | None] = [*study.arms.all()]
     for arm in arms or [None]:
         for number in range(1, study.labels_per_image + 1):
+            same = {"study_id": study.pk, "arm_id": arm and arm.pk, "number": number, "turn": number}
             ranks = draw_ranks(len(batches), rng)
-            Place.objects.bulk_create(
-                (
-                    Place(study=study, batch_id=batch, arm=arm, number=number, rank=rank, turn=number)
-                    for batch, rank in zip(batches, ranks, strict=True)
-                ),
-                batch_size=1000,
-            )
-    return _move(study, StudyStatus.LIVE, launched_at=timezone.now(), labels_left=study.budget_labels)
+            bulk.insert(Place, same, {"batch_id": batches, "rank": ranks})
+    sizes = study.batches.annotate(size=Count("study_images"))
+    return _move(
+        study,
+        StudyStatus.LIVE,
+        launched_at=timezone.now(),
+        labels_left=study.budget_labels,
+        # Every annotator's pages say how long it is: to look at all batches would keep them waiting.
+        choice={**study.choice, LARGEST: sizes.aggregate(largest=Max("size"))["largest"]},
+    )
 
 
 @transaction.atomic

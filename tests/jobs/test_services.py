@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -482,3 +483,21 @@ def _raise(error: BaseException) -> Callable[[Job], None]:
         raise error
 
     return work
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_lease_is_extended_while_a_long_transaction_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has one writer at a time: whoever would take the job over waits for it.")
+    job = claimed()
+    before = job.lease_until
+    assert before is not None
+    Job.objects.filter(pk=job.pk).update(lease_until=before - 60 * SECOND)
+    monkeypatch.setattr(services, "LEASE", timedelta(milliseconds=150))
+    with services.keeping(job), transaction.atomic():
+        Job.objects.count()
+        deadline = time.monotonic() + 30
+        while fresh(job).lease_until == before - 60 * SECOND and time.monotonic() < deadline:
+            time.sleep(0.02)
+        extended = fresh(job).lease_until
+    assert extended == NOON + timedelta(milliseconds=150)
