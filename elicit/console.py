@@ -107,6 +107,7 @@ class AuditLog(admin.ModelAdmin[LogEntry]):
     list_select_related = ("actor", "content_type")
     date_hierarchy = "timestamp"
     search_fields = ("object_repr",)
+    show_full_result_count = False
     fields = ("when", "who", "what", "all_changed")
     readonly_fields = fields
     actions = None

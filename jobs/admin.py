@@ -15,6 +15,7 @@ class JobAdmin(admin.ModelAdmin[Job]):
     list_display = ("kind", "subject", "status", "progress", "attempts", "created_at", "finished_at", "error")
     list_filter = ("status", "kind")
     actions = ("try_again",)
+    show_full_result_count = False
 
     @admin.display(description="progress")
     def progress(self, job: Job) -> str:

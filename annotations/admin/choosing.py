@@ -15,6 +15,7 @@ from annotations.admin.study_pages import StudyPage
 from annotations.links import image_url
 from annotations.models import Dataset, Study, StudyStatus
 from annotations.selectors import choosing as read
+from annotations.selectors.studies import some_images
 from annotations.services import choosing, studies
 
 LARGEST_LIST = 5 << 20
@@ -156,10 +157,7 @@ class ImagesPage(StudyPage):
 
     def context(self, request: HttpRequest, study: Study) -> dict[str, Any]:
         chosen = study.study_images.count()
-        # Spread over the whole choice, not its first batch.
-        every = max(1, chosen // STRIP)
-        keys = list(study.study_images.order_by("image__index").values_list("image_id", flat=True)[::every])[:STRIP]
-        images = study.dataset.images.filter(pk__in=keys).order_by("index")
+        images = some_images(study, STRIP)
         names = dict(study.dataset.categories.values_list("index", "name"))
         draft = study.status == StudyStatus.DRAFT
         return {

@@ -35,6 +35,7 @@ class ParticipantAdmin(admin.ModelAdmin[Participant]):
     list_filter = ("study",)
     list_select_related = ("study",)
     search_fields = ("annotator",)
+    show_full_result_count = False
     change_list_template = "admin/annotations/participant/change_list.html"
 
     def get_fields(self, request: HttpRequest, obj: Participant | None = None) -> Any:

@@ -214,7 +214,7 @@ class PeoplePage(StudyPage):
             "invitations": study.invitations.select_related("used_by__participant").order_by("-pk")[:SHOWN],
             "now": now,
             "arrivals": recruited.arrival_counts(study),
-            "discrepancies": recruited.discrepancies(study, now)[:SHOWN],
+            "discrepancies": recruited.discrepancies(study, now, SHOWN),
             "held_back": study.sessions.filter(
                 pk__in=recruited.held_back(study), payments__state=PaymentState.DUE, payments__kind=PaymentKind.BASE
             ).select_related("participant")[:SHOWN],

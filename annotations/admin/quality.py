@@ -128,15 +128,14 @@ class QualityPage(StudyPage):
     # --- The list
 
     def context(self, request: HttpRequest, study: Study) -> dict[str, Any]:
-        rows = found_out.measured_sessions(study)
         show = request.GET.get("show", "all")
         show = show if show in SHOWN else "all"
         every = request.GET.get("columns") == "all"
         columns = tuple(Measure) if every else CORE
         sort, backwards = _order(request.GET.get("sort", ""))
-        chosen = _sorted([row for row in rows if _is_shown(row, show)], sort, backwards)
         page = max(0, _number(request.GET.get("page", "")) - 1)
-        some = chosen[page * AT_ONCE : (page + 1) * AT_ONCE]
+        some, number = found_out.listed_sessions(study, show, sort, backwards, page * AT_ONCE, AT_ONCE)
+        unmeasured, finished = found_out.unmeasured(study), study.sessions.filter(found_out.MEASURED).count()
         kept = {"show": show, **({"columns": "all"} if every else {})}
 
         def head(key: str, title: str, what: str) -> Column:
@@ -145,7 +144,7 @@ class QualityPage(StudyPage):
             return Column(title, what, f"?{urlencode({**kept, 'sort': turned})}", now)
 
         return {
-            "run": found_out.dry_run(study) if study.quality_rules.exists() else None,
+            "run": found_out.flag_counts(study),
             "lines": [self._line(study, row, columns) for row in some],
             "columns": [head(each.value, ABOUT[each].title, ABOUT[each].what) for each in columns],
             "first": head("annotator", "Annotator", "Their pseudonym"),
@@ -154,10 +153,10 @@ class QualityPage(StudyPage):
             "show": show,
             "every": every,
             "sort": request.GET.get("sort", ""),
-            "found": len(chosen),
-            "pages": _pages(page, len(chosen), {**kept, "sort": request.GET.get("sort", "")}),
-            "measured": len(rows),
-            "unmeasured": found_out.unmeasured(study),
+            "found": number,
+            "pages": _pages(page, number, {**kept, "sort": request.GET.get("sort", "")}),
+            "measured": finished - unmeasured,
+            "unmeasured": unmeasured,
             "measured_at": found_out.measured_at(study),
             "checks_made": found_out.check_items(study),
             "draft": study.status == StudyStatus.DRAFT,
@@ -237,7 +236,7 @@ class QualityPage(StudyPage):
         }
 
     def _spread(self, study: Study, name: Measure, mark: float | None, what: str = "threshold") -> Figure | None:
-        rows = [row for row in found_out.measured_sessions(study) if row.session.excluded_at is None]
+        rows = found_out.latest_sessions(study, "in")
         return quality_figures.spread(name, found_out.measures_of(rows)[name], mark, what)
 
     def spread(self, request: HttpRequest, study: Study, name: str) -> HttpResponse:
@@ -267,7 +266,7 @@ class QualityPage(StudyPage):
                 "everybody is paid as before.",
             )
             return redirect(f"{self.address(study)}?show=excluded")
-        run = found_out.dry_run(study)
+        run = found_out.dry_run(study, to_apply=True)
         would = [(self._line(study, row, ()), rules) for row, rules in run.would]
         return self.render(
             request,
@@ -318,8 +317,8 @@ class QualityPage(StudyPage):
             if done:
                 return redirect(self._at("card", study, session))
         seen = found_out.card(found)
-        rows = found_out.measured_sessions(study)
-        mine = next((row for row in rows if row.session.pk == found.pk), None)
+        rows = found_out.latest_sessions(study)
+        mine = found_out.measured_session(found)
         before, after = found_out.neighbours(study, found)
         names = selectors.category_names(study)
         bound = exclusion.is_bound or appeal.is_bound
@@ -404,7 +403,7 @@ class QualityPage(StudyPage):
     def card_figure(self, request: HttpRequest, study: Study, session: UUID, name: str) -> HttpResponse:
         """A drawing of one annotator's page."""
         seen = found_out.card(self._session(study, session))
-        drawn = {each.name: each for each in _drawn(seen, found_out.measured_sessions(study))}
+        drawn = {each.name: each for each in _drawn(seen, found_out.latest_sessions(study))}
         return _drawing(drawn.get(name))
 
     def _figures(self, study: Study, seen: Card, rows: Sequence[MeasuredSession]) -> list[tuple[Figure, str]]:
@@ -454,24 +453,6 @@ def _order(wanted: str) -> tuple[str, bool]:
     key = wanted.removeprefix("-")
     known = {"annotator", "breaks", *(each.value for each in Measure)}
     return (key, wanted.startswith("-")) if key in known else ("", False)
-
-
-def _sorted(rows: list[MeasuredSession], key: str, backwards: bool) -> list[MeasuredSession]:
-    """By a measure, those of whom it is not known last."""
-    if key == "annotator":
-        return sorted(rows, key=lambda row: row.annotator, reverse=backwards)
-    if key == "breaks":
-        return sorted(rows, key=lambda row: len(row.broken), reverse=backwards)
-    if not key:
-        return rows
-    known = [row for row in rows if key in row.measures]
-    known.sort(key=lambda row: row.measures[key][0], reverse=backwards)
-    return known + [row for row in rows if key not in row.measures]
-
-
-def _is_shown(row: MeasuredSession, show: str) -> bool:
-    excluded = row.session.excluded_at is not None
-    return {"all": True, "flagged": bool(row.broken) and not excluded, "in": not excluded, "excluded": excluded}[show]
 
 
 def _number(text: str) -> int:

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.db.models import Count, Prefetch, Q, QuerySet
+from django.db.models import F, Func, IntegerField, OuterRef, Prefetch, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -72,6 +73,12 @@ class TrialInline(admin.TabularInline[Trial, Session]):
         return False
 
 
+def _number(rows: QuerySet[Any]) -> Subquery:
+    """How many rows there are, as a part of another query: without grouping all of its rows before the first."""
+    counted = rows.order_by().annotate(number=Func(F("pk"), function="COUNT", output_field=IntegerField()))
+    return Subquery(counted.values("number"))
+
+
 def _response(trial: Trial) -> Response | None:
     said: list[Response] = getattr(trial, "said_last", [])
     return said[0] if said else None
@@ -101,6 +108,7 @@ class SessionAdmin(ReadOnly):
     )  # fmt: skip
     list_filter = ("study", "status", "consistency__verdict", "exclusion_reason")
     list_select_related = ("participant", "study", "consistency")
+    show_full_result_count = False
     search_fields = ("participant__annotator",)
     inlines = (TrialInline,)
     fields = (
@@ -111,8 +119,10 @@ class SessionAdmin(ReadOnly):
     actions = ("exclude_sessions", "reinstate_sessions")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Session]:
-        answers = Count("trials__responses", filter=Q(trials__responses__current=True), distinct=True)
-        return super().get_queryset(request).annotate(answers=answers, asked=Count("trials", distinct=True))
+        """Each with the numbers of its trials and answers, counted for those that a page shows alone."""
+        trials = Trial.objects.filter(session=OuterRef("pk"))
+        said = Response.objects.filter(trial__session=OuterRef("pk"), current=True)
+        return super().get_queryset(request).annotate(answers=_number(said), asked=_number(trials))
 
     def has_exclude_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm(MAY_EXCLUDE)

@@ -58,14 +58,20 @@ class StudyAnswers:
         return len(self.session)
 
 
-def study_answers(study: Study, which: Q | None = None) -> StudyAnswers:
-    """Every session's answers, or those of the sessions that `which` (a condition on `Session`) picks."""
+def study_answers(study: Study, which: Q | None = None, besides: Q | None = None) -> StudyAnswers:
+    """Every session's answers, or those of the sessions that `which` (a condition on `Session`) picks; and those that
+    `besides` does (a condition on `Response`)."""
     chosen = Session.objects.filter(study=study)
     if which is not None:
         chosen = chosen.filter(which)
+    wanted = Q(trial__session__in=chosen.values("pk"))
+    if besides is not None:
+        wanted |= Q(trial__session__study=study) & besides
+        said = Response.objects.filter(besides, trial__session__study=study, current=True)
+        chosen = Session.objects.filter(Q(pk__in=chosen.values("pk")) | Q(pk__in=said.values("trial__session")))
     sessions = list(chosen.order_by("consented_at", "pk").values_list("pk", "participant__annotator").distinct())
     rows = list(
-        Response.objects.filter(trial__session__in=chosen.values("pk"), current=True)
+        Response.objects.filter(wanted, current=True)
         .exclude(trial__kind=TrialKind.PRACTICE)
         .order_by()
         .values_list(

@@ -9,6 +9,7 @@ from django.db.models import Count, Q
 from numpy.typing import NDArray
 
 from annotations.models import Dataset, Framing, SessionStatus, Study, StudyStatus, TrialKind
+from annotations.selectors import counted
 from annotations.selectors.answers import study_answers
 from annotations.selectors.studies import category_names
 from elicit.labels import RECOMMENDED, entropy
@@ -84,7 +85,15 @@ def _by_index(indices: list[int], rows: NDArray[np.float64]) -> dict[int, float]
 
 
 def class_counts(study: Study) -> list[Share]:
-    """The study's images by reference label; the last, where there are such, have none."""
+    """The study's images by reference label; the last, where there are such, have none. Of a large study as a worker
+    counted them last."""
+    if counted.is_large(study):
+        return [Share(**each) for each in counted.counts(study).get("classes", [])]
+    return count_classes(study)
+
+
+def count_classes(study: Study) -> list[Share]:
+    """`class_counts` of this moment, whatever that takes."""
     names = dict(enumerate(category_names(study)))
     counts = dict(study.study_images.order_by().values_list("image__reference").annotate(number=Count("pk")))
     most = max(counts.values(), default=0)
@@ -94,6 +103,8 @@ def class_counts(study: Study) -> list[Share]:
 
 def entropy_histogram(study: Study) -> list[Share]:
     """The study's images by the entropy of their reference distributions, in equal spans; empty where none has one."""
+    if not study.dataset.images.filter(reference_distribution__isnull=False).exists():
+        return []
     found = entropies(study.dataset, REFERENCE)
     chosen = study.study_images.values_list("image__index", flat=True)
     values = [found[index] for index in chosen if index in found]

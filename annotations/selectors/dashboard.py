@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,12 +25,13 @@ from annotations.models import (
     TrialKind,
 )
 from annotations.models.participation import OPEN_STATUSES, SIGN_OF_LIFE
-from annotations.selectors import quality, recruitment
+from annotations.selectors import choosing, counted, quality, recruitment
 from annotations.selectors.recruitment import Cost
+from annotations.selectors.studies import count_progress
 from elicit.labels.consistency import Verdict
 from jobs.models import Job, Status
 
-SUMMARY_VERSION = 1
+SUMMARY_VERSION = 2
 """Stored beside each summary; raised whenever its data has another form or means something else."""
 
 PRESENT = timedelta(minutes=5)
@@ -57,7 +58,24 @@ class Step:
 
 
 def people_by_step(study: Study, now: datetime) -> list[Step]:
-    """From the consent on. Steps that the study lacks are passed over. Excluded sessions count: they came, too."""
+    """From the consent on. Steps that the study lacks are passed over. Excluded sessions count: they came, too.
+
+    Of a large study who came as far and who was lost as a worker counted it last, who is there now.
+    """
+    if not counted.is_large(study):
+        return count_steps(study, now)
+    known = [Step(**each) for each in counted.counts(study).get("steps", [])]
+    if not known:
+        return [Step(str(SessionStatus.INSTRUCTIONS), "agreed to take part", 0, 0, 0, 0),
+                Step(str(SessionStatus.COMPLETED), "completed", 0, 0, 0, 0)]  # fmt: skip
+    there = study.sessions.filter(status__in=OPEN_STATUSES).order_by().values_list("status")
+    at_work = Count("pk", filter=Q(seen_at__gte=now - PRESENT))
+    here = {key: (every, some) for key, every, some in there.annotate(open=Count("pk"), at_work=at_work)}
+    return [replace(step, open=here.get(step.key, (0, 0))[0], at_work=here.get(step.key, (0, 0))[1]) for step in known]
+
+
+def count_steps(study: Study, now: datetime) -> list[Step]:
+    """`people_by_step` of this moment, whatever that takes."""
     trials = Q(trials_begun_at__isnull=False) | Q(
         status__in=[SessionStatus.TRIALS, SessionStatus.QUESTIONNAIRE, SessionStatus.COMPLETED]
     )
@@ -137,7 +155,15 @@ class Coverage:
 
 
 def coverage(study: Study) -> Coverage:
-    """How many of its labels each image has. A place gives an image one label, even where it is asked about twice."""
+    """How many of its labels each image has; of a large study as a worker counted it last."""
+    if not counted.is_large(study):
+        return count_coverage(study)
+    known = counted.counts(study).get("coverage")
+    return Coverage(**known) if known else Coverage([0], study.labels_per_image)
+
+
+def count_coverage(study: Study) -> Coverage:
+    """`coverage` of this moment. A place gives an image one label, even where it is asked about twice."""
     several = study.framing == "both" or study.arms.exists()
     labels = Count("place", distinct=True) if several else Count("pk")
     trials = Trial.objects.filter(session__study=study, place__isnull=False)
@@ -265,9 +291,35 @@ class Live:
 
 
 def live(study: Study, now: datetime) -> Live:
-    """Everything that is cheap, in a fixed number of queries, whatever the number of answers."""
+    """Everything that is cheap, in a fixed number of queries, whatever the number of answers; of a large study with the
+    rest as a worker counted it last."""
+    numbers = counted.counts(study).get("numbers", _NO_NUMBERS) if counted.is_large(study) else count_numbers(study)
+    return Live(
+        now=now,
+        steps=people_by_step(study, now),
+        coverage=coverage(study),
+        places_free=numbers["places_free"],
+        places=numbers["places"],
+        last_answer=last_answer(study),
+        last_arrival=last_arrival(study),
+        inconsistent=numbers["inconsistent"],
+        checked=numbers["checked"],
+        excluded=numbers["excluded"],
+        flagged=numbers["flagged"],
+        cost=recruitment.cost_so_far(study),
+        summary=StudySummary.objects.filter(study=study, version=SUMMARY_VERSION).first(),
+        in_the_works=Job.objects.filter(
+            kind=SUMMARISE_STUDY, subject=str(study.pk), status__in=[Status.QUEUED, Status.RUNNING]
+        ).exists(),
+    )
+
+
+_NO_NUMBERS = {"places_free": 0, "places": 0, "inconsistent": 0, "checked": 0, "excluded": 0, "flagged": 0}
+
+
+def count_numbers(study: Study) -> dict[str, int]:
+    """Places and verdicts of this moment, whatever that takes."""
     sessions = study.sessions.aggregate(
-        arrival=Max("consented_at"),
         excluded=Count("pk", filter=Q(excluded_at__isnull=False)),
         checked=Count("pk", filter=Q(consistency__isnull=False) & ~Q(consistency__verdict=Verdict.UNDETERMINED)),
         inconsistent=Count("pk", filter=Q(consistency__verdict=Verdict.INCONSISTENT)),
@@ -275,24 +327,32 @@ def live(study: Study, now: datetime) -> Live:
     places = study.places.aggregate(
         free=Count("pk", filter=Q(session__isnull=True, turn__isnull=False)), all=Count("pk")
     )
-    return Live(
-        now=now,
-        steps=people_by_step(study, now),
-        coverage=coverage(study),
-        places_free=places["free"],
-        places=places["all"],
-        last_answer=last_answer(study),
-        last_arrival=sessions["arrival"],
-        inconsistent=sessions["inconsistent"],
-        checked=sessions["checked"],
-        excluded=sessions["excluded"],
-        flagged=quality.flagged(study).count(),
-        cost=recruitment.cost_so_far(study),
-        summary=StudySummary.objects.filter(study=study, version=SUMMARY_VERSION).first(),
-        in_the_works=Job.objects.filter(
-            kind=SUMMARISE_STUDY, subject=str(study.pk), status__in=[Status.QUEUED, Status.RUNNING]
-        ).exists(),
-    )
+    return {
+        "places_free": places["free"],
+        "places": places["all"],
+        "inconsistent": sessions["inconsistent"],
+        "checked": sessions["checked"],
+        "excluded": sessions["excluded"],
+        "flagged": quality.flagged(study).count(),
+    }
+
+
+def count(study: Study, now: datetime) -> dict[str, Any]:
+    """Everything that pages of a large study read from `counted.counts`."""
+    cover = count_coverage(study)
+    return {
+        "progress": asdict(count_progress(study)),
+        "steps": [asdict(step) for step in count_steps(study, now)],
+        "coverage": {"images": cover.images, "wanted": cover.wanted},
+        "numbers": count_numbers(study),
+        "cost": asdict(recruitment.count_cost(study)),
+        "classes": [asdict(each) for each in choosing.count_classes(study)],
+    }
+
+
+def last_arrival(study: Study) -> datetime | None:
+    """When somebody agreed last."""
+    return study.sessions.order_by("-consented_at").values_list("consented_at", flat=True).first()
 
 
 # Sessions to look at for the last answer: whoever was seen last need not have answered.

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 from django.core.cache import cache
-from django.db.models import Avg, Count, Min, Q
+from django.db.models import Avg, Count, Max, Min, Q
 from numpy.typing import NDArray
 
 from annotations.models import Framing, Plan, Response, Session, SessionStatus, Study, TrialKind
+from annotations.selectors import samples
 from annotations.selectors.answers import study_answers
 from elicit.labels.planning import (
     PUBLISHED,
@@ -31,6 +32,7 @@ PILOT = "pilot"
 # A curve needs no more: beyond, a page would keep its reader waiting.
 MOST_PILOT_SESSIONS = 200
 MOST_PILOT_NUMBERS = 60_000
+MOST_TIMED = 2000
 KEPT_SECONDS = 3600
 
 # Whose answers tell of what a study will be like.
@@ -62,9 +64,10 @@ def terms_of(
 
 
 def seconds_per_response(study: Study) -> tuple[float, int] | None:
-    """The median session's mean seconds per response, and of how many sessions; None before any answer."""
+    """The median session's mean seconds per response, and of how many sessions, the latest; None before any answer."""
+    latest = Session.objects.filter(_SOUND, study=study, trials_begun_at__isnull=False).order_by("-consented_at")
     means = (
-        Response.objects.filter(trial__session__in=Session.objects.filter(_SOUND, study=study), current=True)
+        Response.objects.filter(trial__session__in=list(latest.values_list("pk", flat=True)[:MOST_TIMED]), current=True)
         .exclude(trial__kind=TrialKind.PRACTICE)
         .values("trial__session_id")
         .annotate(mean=Avg("duration_ms"))
@@ -100,8 +103,10 @@ def curve(study: Study, errors_from: str, metric: Metric, pilot: Study | None = 
 def pilot_curve(pilot: Study, metric: Metric) -> ErrorCurve | None:
     """How the labels of this study's people err with their number: against the dataset's reference distributions where
     it has them, else against the crowd's own limit. Kept until somebody answers."""
-    answered = Response.objects.filter(trial__session__study=pilot, current=True).count()
-    key = f"pilot-curve-{pilot.pk}-{metric}-{answered}"
+    # Whoever answers is seen, and whoever is left out or comes back is counted.
+    seen = pilot.sessions.filter(_SOUND).aggregate(number=Count("pk"), last=Max("seen_at"))
+    last = seen["last"].timestamp() if seen["last"] else 0
+    key = f"pilot-curve-{pilot.pk}-{metric}-{seen['number']}-{last}"
     found: dict[str, Any] | None = cache.get(key)
     if found is None:
         measured = _measured(pilot, metric)
@@ -112,9 +117,14 @@ def pilot_curve(pilot: Study, metric: Metric) -> ErrorCurve | None:
 
 def _measured(study: Study, metric: Metric) -> ErrorCurve | None:
     # Those who saw the same images lie side by side, so that the first ones share as many as possible.
+    sound = Session.objects.filter(_SOUND, study=study)
+    # To look at the images of all would be dear where they are very many.
+    if samples.is_too_much(study):
+        few = MOST_PILOT_SESSIONS * samples.answers_of_a_session(study)
+        if drawn := samples.draw(study, np.random.default_rng(study.pk), few):
+            sound = sound.filter(pk__in=drawn.sessions)
     sessions = (
-        Session.objects.filter(_SOUND, study=study)
-        .annotate(first=Min("trials__image_id", filter=Q(trials__kind=TrialKind.MAIN)))
+        sound.annotate(first=Min("trials__image_id", filter=Q(trials__kind=TrialKind.MAIN)))
         .order_by("first", "pk")
         .values_list("pk", flat=True)[:MOST_PILOT_SESSIONS]
     )

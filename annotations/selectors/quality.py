@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 import numpy as np
-from django.db.models import Exists, Max, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, F, Max, OuterRef, Q, QuerySet
 from numpy.typing import NDArray
 
 from annotations.models import (
@@ -54,9 +54,12 @@ MEASURED = Q(status=SessionStatus.COMPLETED)
 """Whose answers are measured."""
 
 
-def sittings(study: Study, which: Q = MEASURED) -> tuple[StudyAnswers, Sittings]:
-    """The answers of completed sessions as they are measured; excluded ones are, but have no voice."""
-    found = study_answers(study, which)
+def sittings(study: Study, which: Q = MEASURED, besides: Q | None = None) -> tuple[StudyAnswers, Sittings]:
+    """The answers of completed sessions as they are measured; excluded ones are, but have no voice. `besides`: further
+    answers, as `study_answers` takes them."""
+    found = study_answers(study, which, besides)
+    if besides is not None:
+        which = Q(pk__in=found.sessions)
     facts = {
         pk: (attempts, excluded)
         for pk, attempts, excluded in Session.objects.filter(pk__in=_within(study, which)).values_list(
@@ -102,6 +105,34 @@ def flagged(study: Study) -> QuerySet[Session]:
     return study.sessions.filter(MEASURED, Exists(breaks), excluded_at__isnull=True)
 
 
+def to_measure(study: Study, since: datetime | None, most: int) -> list[UUID]:
+    """Completed sessions that were never measured or, with `since`, not since then; the first `most` of them."""
+    stale = Q(quality__isnull=True)
+    if since is not None:
+        stale |= Q(quality__computed_at__lt=since)
+    waiting = study.sessions.filter(MEASURED & stale).order_by("pk")
+    return list(waiting.values_list("pk", flat=True)[:most])
+
+
+def beside(study: Study, sessions: Sequence[UUID]) -> tuple[StudyAnswers, Sittings]:
+    """These sessions' answers, and what everybody else who completed said first of the same images."""
+    images = list(
+        Trial.objects.filter(session__in=sessions, kind=TrialKind.MAIN)
+        .order_by()
+        .values_list("image_id", flat=True)
+        .distinct()
+    )
+    others = Q(trial__image__in=images, trial__kind=TrialKind.MAIN, trial__session__status=SessionStatus.COMPLETED)
+    return sittings(study, Q(pk__in=list(sessions)), others)
+
+
+def known_values(study: Study, name: Measure, most: int) -> NDArray[np.float64]:
+    """A measure of those who were measured last, `most` at the most, in order."""
+    rows = SessionQuality.objects.filter(session__study=study, **{f"measures__{name.value}__isnull": False})
+    values = rows.order_by("-pk").values_list(f"measures__{name.value}__0", flat=True)[:most]
+    return np.sort(np.array([float(value) for value in values], dtype=np.float64))
+
+
 def unmeasured(study: Study) -> int:
     """How many completed sessions wait to be measured."""
     return study.sessions.filter(MEASURED, quality__isnull=True).count()
@@ -126,20 +157,89 @@ class MeasuredSession:
         return self.session.participant.annotator
 
 
-def measured_sessions(study: Study) -> list[MeasuredSession]:
-    """All that are measured, oldest first."""
-    rows = (
-        SessionQuality.objects.filter(session__study=study, session__status=SessionStatus.COMPLETED)
-        .select_related("session__participant")
-        .prefetch_related("breaks")
-        .order_by("session__consented_at", "session_id")
-    )
+_BREAKS = SessionQuality.breaks.through.objects.filter(sessionquality=OuterRef("pk"))
+SHOWN = {
+    "all": Q(),
+    "flagged": Q(Exists(_BREAKS)) & Q(session__excluded_at__isnull=True),
+    "in": Q(session__excluded_at__isnull=True),
+    "excluded": Q(session__excluded_at__isnull=False),
+}
+"""Whom a list of sessions may show, by name."""
+MOST_COMPARED = 5000
+"""Sessions that a page reads to compare one, or a rule, with: the latest of a study that has more."""
+
+
+def _measured(study: Study, show: str = "all") -> QuerySet[SessionQuality]:
+    return SessionQuality.objects.filter(
+        SHOWN[show], session__study=study, session__status=SessionStatus.COMPLETED
+    ).order_by("session__consented_at", "session_id")
+
+
+def _as_rows(rows: QuerySet[SessionQuality]) -> list[MeasuredSession]:
     return [
         MeasuredSession(
             row.session, {name: (value, n) for name, (value, n) in row.measures.items()}, list(row.breaks.all())
         )
-        for row in rows
+        for row in rows.select_related("session__participant").prefetch_related("breaks")
     ]
+
+
+def measured_sessions(study: Study) -> list[MeasuredSession]:
+    """All that are measured, oldest first."""
+    return _as_rows(_measured(study))
+
+
+def latest_sessions(study: Study, show: str = "all", most: int = 0) -> list[MeasuredSession]:
+    """The latest `most` (0: `MOST_COMPARED`) that are measured, oldest first."""
+    newest = _measured(study, show).reverse()[: most or MOST_COMPARED]
+    return _as_rows(newest)[::-1]
+
+
+def measured_session(session: Session) -> MeasuredSession | None:
+    """One of them."""
+    return next(iter(_as_rows(_measured(session.study).filter(session=session))), None)
+
+
+def listed_sessions(
+    study: Study, show: str, sort: str, backwards: bool, start: int, number: int
+) -> tuple[list[MeasuredSession], int]:
+    """Some of a list that the database sorts, and how many are on it. `sort`: a measure, `annotator`, `breaks` or
+    nothing; those of whom a measure is not known come last."""
+    rows = _measured(study, show)
+    if sort == "annotator":
+        by = F("session__participant__annotator")
+    elif sort == "breaks":
+        rows = rows.annotate(broken=Count("breaks"))
+        by = F("broken")
+    elif sort:
+        by = F(f"measures__{sort}__0")
+    if sort:
+        key = by.desc(nulls_last=True) if backwards else by.asc(nulls_last=True)
+        rows = rows.order_by(key, "session__consented_at", "session_id")
+    return _as_rows(rows[start : start + number]), _measured(study, show).count()
+
+
+@dataclass(frozen=True)
+class Flagged:
+    """Whom the stored rules flag: ``would`` of ``of`` who are in, and each rule with how many break it."""
+
+    would: int
+    of: int
+    rules: list[tuple[QualityRule, int]]
+
+
+def flag_counts(study: Study) -> Flagged | None:
+    """As the last measuring flagged them; None where there are no rules."""
+    rules = list(study.quality_rules.all())
+    if not rules:
+        return None
+    broken = SessionQuality.breaks.through.objects.filter(
+        qualityrule__in=rules,
+        sessionquality__session__status=SessionStatus.COMPLETED,
+        sessionquality__session__excluded_at__isnull=True,
+    )
+    by_rule = dict(broken.order_by().values_list("qualityrule_id").annotate(Count("pk")))
+    return Flagged(flagged(study).count(), _measured(study, "in").count(), [(r, by_rule.get(r.pk, 0)) for r in rules])
 
 
 def measures_of(rows: Sequence[MeasuredSession]) -> dict[Measure, Measured]:
@@ -178,12 +278,17 @@ class DryRun:
     images: int
     replacing_minor: int | None
     currency: str
+    some: bool = False
 
 
-def dry_run(study: Study, rules: Sequence[QualityRule] | None = None) -> DryRun:
-    """What the study's rules, or those given, would exclude: of its completed sessions, those that are in."""
+def dry_run(study: Study, rules: Sequence[QualityRule] | None = None, *, to_apply: bool = False) -> DryRun:
+    """What the study's rules, or those given, would exclude: of its completed sessions, those that are in; of a study
+    with more than `MOST_COMPARED`, the latest (``some``) or, `to_apply` the stored rules, the latest that they flag."""
     tried = list(study.quality_rules.all()) if rules is None else list(rules)
-    rows = [row for row in measured_sessions(study) if row.session.excluded_at is None]
+    rows = latest_sessions(study, "in")
+    of, some = len(rows), len(rows) == MOST_COMPARED
+    if some and to_apply:
+        rows, of = latest_sessions(study, "flagged"), _measured(study, "in").count()
     found = measures_of(rows)
     broken = quality.broken_rules(found, [rule.rule for rule in tried])
     runs = [
@@ -206,12 +311,13 @@ def dry_run(study: Study, rules: Sequence[QualityRule] | None = None) -> DryRun:
     return DryRun(
         rules=runs,
         would=would,
-        of=len(rows),
+        of=of,
         labels=lost.count(),
         labels_wanted=study.study_images.count() * study.labels_per_image * len(Framing(study.framing).asked),
         images=lost.order_by().values("trial__image").distinct().count(),
         replacing_minor=round(cost.total_minor / finished * len(would)) if finished and cost.total_minor else None,
         currency=cost.currency,
+        some=some,
     )
 
 

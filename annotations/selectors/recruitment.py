@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db.models import Exists, OuterRef, Q, QuerySet, Sum
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Sum
 
 from annotations.models import (
     Arrival,
@@ -30,6 +30,7 @@ from annotations.models.recruitment import SETTLED_STATUSES
 from annotations.recruitment import adapter
 from annotations.return_links import return_url_problem
 from annotations.sealing import fingerprints
+from annotations.selectors import counted
 
 BASE_KINDS = (PaymentKind.BASE, PaymentKind.SCREEN_OUT)
 
@@ -56,7 +57,16 @@ class Cost:
 
 
 def cost_so_far(study: Study) -> Cost:
-    """What the finished sessions cost, fees and all. What was cancelled costs nothing."""
+    """What the finished sessions cost, fees and all; of a large study as a worker counted it last."""
+    if not counted.is_large(study):
+        return count_cost(study)
+    if known := counted.counts(study).get("cost"):
+        return Cost(**known)
+    return Cost(0, 0, 0, of_study(study).currency)
+
+
+def count_cost(study: Study) -> Cost:
+    """`cost_so_far` of this moment. What was cancelled costs nothing."""
     recruiting = of_study(study)
     sums = dict(
         study.payments.exclude(state=PaymentState.CANCELLED)
@@ -208,11 +218,21 @@ _DONE_THERE = (PlatformStatus.AWAITING_REVIEW, PlatformStatus.APPROVED)
 _GONE_THERE = (PlatformStatus.RETURNED, PlatformStatus.TIMED_OUT)
 
 
-def discrepancies(study: Study, now: datetime) -> list[Discrepancy]:
-    """Where platform and study disagree, oldest first, in words that say what to look at."""
-    found = []
-    arrivals = study.arrivals.filter(platform=Platform.PROLIFIC).select_related("session", "participant")
-    for each in arrivals.order_by("arrived_at"):
+def discrepancies(study: Study, now: datetime, most: int | None = None) -> list[Discrepancy]:
+    """Where platform and study disagree, oldest first, in words that say what to look at; the first `most` of them."""
+    found: list[Discrepancy] = []
+    over = Q(session__completed_at__isnull=False) | Q(session__status=SessionStatus.SCREENED_OUT)
+    # Of most there is nothing to say: they are not even read.
+    differs = (
+        Q(status=PlatformStatus.MISSING)
+        | Q(entered="other")
+        | Q(over, status__in=[*_GONE_THERE, PlatformStatus.RESERVED, PlatformStatus.ACTIVE])
+        | Q(session__completed_at__isnull=True, status__in=_DONE_THERE)
+    )
+    arrivals = study.arrivals.filter(differs, platform=Platform.PROLIFIC).select_related("session", "participant")
+    for each in arrivals.order_by("arrived_at").iterator(chunk_size=500):
+        if len(found) == most:
+            break
         done = each.session.completed_at is not None or each.session.status == SessionStatus.SCREENED_OUT
         if each.status == PlatformStatus.MISSING:
             found.append(Discrepancy(each, "Prolific does not know this submission as this person’s"))
@@ -229,8 +249,8 @@ def discrepancies(study: Study, now: datetime) -> list[Discrepancy]:
 
 def arrival_counts(study: Study) -> list[tuple[str, int]]:
     """(status on the platform, how many), most first."""
-    counts = Counter(study.arrivals.values_list("status", flat=True))
-    return [(PlatformStatus(status).label, number) for status, number in counts.most_common()]
+    counts = study.arrivals.order_by().values_list("status").annotate(number=Count("pk"))
+    return [(PlatformStatus(status).label, number) for status, number in counts.order_by("-number", "status")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from annotations.models import Participant, Payment, PaymentState, Retention, Session, Study, StudyStatus
+from annotations.models import Participant, Payment, PaymentState, Retention, Session, Study, StudyStatus, Trial
 
 # Until such a payment is settled its person has to be found again.
 OPEN_PAYMENT_STATES = (PaymentState.DUE, PaymentState.SENDING, PaymentState.UNKNOWN, PaymentState.FAILED)
@@ -31,14 +31,15 @@ def with_ids(study: Study) -> QuerySet[Participant]:
     return Participant.objects.filter(study=study).exclude(platform_id_sealed="")
 
 
-def waiting_for_pay(study: Study) -> list[int]:
+def waiting_for_pay(study: Study) -> QuerySet[Payment, int]:
     """The participants of a study who have an open payment."""
     rows = Payment.objects.filter(study=study, state__in=OPEN_PAYMENT_STATES)
-    return list(rows.values_list("session__participant_id", flat=True))
+    return rows.values_list("session__participant_id", flat=True)
 
 
 def with_answers(study: Study) -> QuerySet[Session]:
-    return Session.objects.filter(Q(trials__isnull=False) | ~Q(questionnaire={}), study=study).distinct()
+    shown = Exists(Trial.objects.filter(session=OuterRef("pk")))
+    return Session.objects.filter(shown | ~Q(questionnaire={}), study=study)
 
 
 def _ids(number: int) -> str:

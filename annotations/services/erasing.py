@@ -152,7 +152,7 @@ def erase_ids(study: Study, now: datetime) -> int:
     for participant in kept.with_ids(study).exclude(pk__in=kept.waiting_for_pay(study)):
         with transaction.atomic():
             held = Participant.objects.select_for_update().get(pk=participant.pk)
-            if held.pk in set(kept.waiting_for_pay(study)):
+            if kept.waiting_for_pay(study).filter(session__participant=held.pk).exists():
                 continue
             held.platform_id = ""
             held.save(update_fields=["platform_id_sealed", "platform_id_key"])

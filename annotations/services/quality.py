@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import fmean
@@ -30,16 +30,24 @@ from annotations.models import (
     StudyStatus,
 )
 from annotations.selectors import quality as found_out
+from annotations.selectors import samples
+from annotations.selectors.answers import StudyAnswers
 from annotations.services import leaving
 from elicit.labels import Answers, consistency, quality
 from elicit.labels.errors import Refusal
-from elicit.labels.quality import Measure
+from elicit.labels.quality import Measure, Measured
 from jobs.services import enqueue
 
 TOGETHER = 30
 """Sessions that complete within so many seconds are measured in one go."""
 SETTLING = timedelta(seconds=5)
 ROWS_AT_ONCE = 500
+NOW = "now"
+"""In place of the time, in a job that somebody asks for."""
+SESSIONS_AT_ONCE = 200
+"""Of a study too large to be measured in one go."""
+SESSIONS_RANKED = 2000
+"""Measured before, whom a session of such a study is ranked among."""
 
 REASONS = {
     Measure.REPEAT_DISTANCE: ExclusionReason.INCONSISTENT,
@@ -106,14 +114,41 @@ def measure_soon(study_id: int, now: datetime) -> None:
 
 def measure_now(study_id: int) -> None:
     """Have the study measured as soon as a worker is free."""
-    enqueue(MEASURE_STUDY, f"{study_id} now")
+    enqueue(MEASURE_STUDY, f"{study_id} {NOW}")
 
 
-def measure_study(study_id: int, now: datetime) -> int:
-    """Measure every completed session of the study and store it; returns how many. Doing it again gives the same."""
+def measure_study(
+    study_id: int, now: datetime, *, since: datetime | None = None, told: Callable[[str], None] = lambda stage: None
+) -> int:
+    """Measure every completed session of the study and store it; returns how many. Doing it again gives the same.
+
+    Of a study whose answers are too many to be read at once those alone that were never measured or, with `since`, not
+    since then: some at a time, each beside everybody who saw the same images. What another's coming or going changes in
+    the measures of those before is found when all are measured anew.
+    """
     study = Study.objects.get(pk=study_id)
-    answers, taken = found_out.sittings(study)
-    found = quality.measure(taken)
+    if not samples.is_too_much(study):
+        answers, taken = found_out.sittings(study)
+        return _store(study, answers, quality.measure(taken), set(answers.sessions), now)
+    done = 0
+    excess = found_out.known_values(study, Measure.CROWD_EXCESS, SESSIONS_RANKED)
+    while waiting := found_out.to_measure(study, since, SESSIONS_AT_ONCE):
+        told(f"measuring, {done} done")
+        answers, taken = found_out.beside(study, waiting)
+        found = quality.measure(taken)
+        if len(excess):
+            found[Measure.CROWD_PERCENTILE] = quality.ranked_among(found[Measure.CROWD_EXCESS], excess)
+        stored = _store(study, answers, found, set(waiting), now)
+        done += stored
+        if not stored:
+            break  # they left meanwhile, or have no answers
+    return done
+
+
+def _store(
+    study: Study, answers: StudyAnswers, found: dict[Measure, Measured], wanted: set[UUID], now: datetime
+) -> int:
+    """Keep the measures of those sessions that are `wanted`, and which rules they break. Returns how many."""
     rules = list(study.quality_rules.all())
     broken = quality.broken_rules(found, [rule.rule for rule in rules])
     with transaction.atomic():
@@ -124,7 +159,7 @@ def measure_study(study_id: int, now: datetime) -> int:
             .order_by("pk")
             .values_list("pk", flat=True)
         )
-        kept = [place for place, pk in enumerate(answers.sessions) if pk in here]
+        kept = [place for place, pk in enumerate(answers.sessions) if pk in here and pk in wanted]
         SessionQuality.objects.bulk_create(
             (
                 SessionQuality(
@@ -149,10 +184,14 @@ def measure_study(study_id: int, now: datetime) -> int:
 
 
 def _flag(study: Study, breaks: dict[UUID, list[QualityRule]]) -> None:
-    """Store which session breaks which rule, in place of what was stored."""
+    """Store which of these sessions breaks which rule, in place of what was stored of them."""
     through = SessionQuality.breaks.through
-    through.objects.filter(sessionquality__session__study=study).delete()
-    rows = dict(SessionQuality.objects.filter(session__study=study).values_list("session_id", "pk"))
+    rows: dict[UUID, int] = {}
+    sessions = list(breaks)
+    for start in range(0, len(sessions), ROWS_AT_ONCE):
+        some = SessionQuality.objects.filter(session__in=sessions[start : start + ROWS_AT_ONCE])
+        through.objects.filter(sessionquality__in=some).delete()
+        rows.update(some.values_list("session_id", "pk"))
     alive = set(study.quality_rules.values_list("pk", flat=True))
     through.objects.bulk_create(
         (
@@ -181,7 +220,8 @@ class WantedRule:
 
 @transaction.atomic
 def write_rules(study_id: int, wanted: Iterable[WantedRule | quality.Rule]) -> list[QualityRule]:
-    """Put these rules in place of the study's, and flag by them what is measured. Nobody is excluded by it."""
+    """Put these rules in place of the study's, and flag by them what is measured; of very many sessions the latest,
+    and the others once they are measured anew. Nobody is excluded by it."""
     study = Study.objects.select_for_update().get(pk=study_id)
     study.quality_rules.all().delete()
     rules = [
@@ -195,7 +235,9 @@ def write_rules(study_id: int, wanted: Iterable[WantedRule | quality.Rule]) -> l
         )
         for each in wanted
     ]
-    rows = found_out.measured_sessions(study)
+    rows = found_out.latest_sessions(study)
+    if len(rows) == found_out.MOST_COMPARED:
+        measure_now(study_id)  # those before them
     broken = quality.broken_rules(found_out.measures_of(rows), [rule.rule for rule in rules])
     _flag(study, {row.session.pk: [rules[n] for n in broken[place].nonzero()[0]] for place, row in enumerate(rows)})
     return rules
@@ -214,7 +256,7 @@ def apply_rules(study_id: int, *, expected: Sequence[UUID], by: User | None, now
     study = Study.objects.get(pk=study_id)
     done, refused = [], {}
     shown = set(expected)
-    for row, rules in found_out.dry_run(study).would:
+    for row, rules in found_out.dry_run(study, to_apply=True).would:
         if row.session.pk not in shown:
             continue
         try:

@@ -6,12 +6,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 from django.conf import settings
-from django.db.models import Q, Sum
+from django.db.models import Count, Q, Sum
+from django.db.models.functions import TruncHour
 from numpy.typing import NDArray
 
 from annotations.kinds import SUMMARISE_STUDY
@@ -27,7 +28,7 @@ from annotations.models import (
     StudySummary,
     TrialKind,
 )
-from annotations.selectors import dashboard, recruitment
+from annotations.selectors import counted, dashboard, recruitment, samples
 from annotations.selectors.answers import StudyAnswers, study_answers
 from elicit.figures import Entropies
 from elicit.labels import summary
@@ -73,7 +74,7 @@ def summarise(study_id: int, now: Callable[[], datetime], told: Told = lambda st
     if study is None:
         return None
     until, began = now(), time.perf_counter()
-    data = _worked_out(study, told)
+    data = _worked_out(study, told, until)
     row, _ = StudySummary.objects.update_or_create(
         study=study,
         defaults={
@@ -87,14 +88,21 @@ def summarise(study_id: int, now: Callable[[], datetime], told: Told = lambda st
     return row
 
 
-def _worked_out(study: Study, told: Told) -> dict[str, Any]:
+def _worked_out(study: Study, told: Told, now: datetime) -> dict[str, Any]:
+    """Of all answers or, where they are too many to be read at once, of sessions drawn at random: then images are
+    compared and pooled where everybody who saw them was drawn, and what was received when is counted of all."""
     told("reading the answers")
-    found = study_answers(study, Q(excluded_at__isnull=True))
+    drawn = samples.draw(study, np.random.default_rng([study.pk, int(now.timestamp())]))
+    of_these = Q(excluded_at__isnull=True) if drawn is None else Q(excluded_at__isnull=True, pk__in=drawn.sessions)
+    found = study_answers(study, of_these)
+    whole = np.ones(len(found), dtype=np.bool_)
+    if drawn is not None:
+        whole = np.isin(found.image_keys, np.array(drawn.images, dtype=np.int64))[found.image]
     person = np.unique(np.array(found.annotators, dtype=np.str_), return_inverse=True)[1][found.session]
     asked = found.framing == Framing(study.framing).asked[0]
     main = (found.kind == TrialKind.MAIN) & asked
-    pairs = ((found.kind == TrialKind.REPEAT) | (found.kind == TrialKind.MAIN)) & asked
-    counting = main & found.counts
+    pairs = ((found.kind == TrialKind.REPEAT) | (found.kind == TrialKind.MAIN)) & asked & whole
+    counting = main & found.counts & whole
     told("comparing people")
     labels = summary.compared(found.answers)
     both = np.flatnonzero(pairs)
@@ -105,7 +113,14 @@ def _worked_out(study: Study, told: Told) -> dict[str, Any]:
     told("counting")
     images = {row.pk: row for row in Image.objects.filter(pk__in=_disputed(found, pooled)).only("index", "sha256")}
     firsts = np.flatnonzero(main)
+    by_hour = _by_time(found, 3600, None) if drawn is None else _hours(study)
+    counts = {}
+    if counted.is_large(study):
+        told("counting people, places and labels")
+        counts = {"counted": dashboard.count(study, now)}
     return {
+        **counts,
+        "drawn_from": None if drawn is None else sum(number for _, number in by_hour),
         "answers": len(found),
         "counting": int(counting.sum()),
         "times": as_json(summary.times(found.duration_ms, found.position)),
@@ -113,7 +128,7 @@ def _worked_out(study: Study, told: Told) -> dict[str, Any]:
         "agreement": as_json(agreement),
         "entropy": None if pooled is None else asdict(Entropies.of(pooled.entropies, found.answers.categories)),
         "accuracy": as_json(
-            summary.accuracy(summary.select(found.answers, firsts), _references(study, found)[found.image[firsts]])
+            summary.accuracy(summary.select(found.answers, firsts), _references(found)[found.image[firsts]])
         ),
         "disputed": []
         if pooled is None
@@ -127,10 +142,10 @@ def _worked_out(study: Study, told: Told) -> dict[str, Any]:
             }
             for each, key in zip(pooled.disputed, _disputed(found, pooled), strict=True)
         ],
-        "work": _work(study, found),
-        "by_hour": _by_time(found, 3600, None),
-        "by_ten_minutes": _by_time(found, 600, 24 * 3600),
-        **_remarks(study),
+        "work": _work(study, found, of_these),
+        "by_hour": by_hour,
+        "by_ten_minutes": _by_time(found, 600, 24 * 3600) if drawn is None else _ten_minutes(study, now),
+        **_remarks(study, of_these),
     }
 
 
@@ -138,18 +153,14 @@ def _disputed(found: StudyAnswers, pooled: summary.Pooled | None) -> list[int]:
     return [] if pooled is None else [int(found.image_keys[each.image]) for each in pooled.disputed]
 
 
-def _references(study: Study, found: StudyAnswers) -> NDArray[np.int64]:
+def _references(found: StudyAnswers) -> NDArray[np.int64]:
     """(N,) the dataset's own label of each image, -1 where it has none."""
-    known = dict(
-        Image.objects.filter(trials__session__study=study, reference__isnull=False)
-        .order_by()
-        .values_list("pk", "reference")
-        .distinct()
-    )
+    shown = Image.objects.filter(pk__in=found.image_keys.tolist(), reference__isnull=False)
+    known = dict(shown.order_by().values_list("pk", "reference"))
     return np.array([known.get(key, -1) for key in found.image_keys.tolist()], dtype=np.int64)
 
 
-def _work(study: Study, found: StudyAnswers) -> dict[str, Any]:
+def _work(study: Study, found: StudyAnswers, of_these: Q) -> dict[str, Any]:
     """Time and pay of the completed sessions, by session: minutes of active and of wall time, and what an hour earned.
 
     What a session earns is the sum of its payments, or the study's base pay where none was made out yet.
@@ -157,11 +168,11 @@ def _work(study: Study, found: StudyAnswers) -> dict[str, Any]:
     recruiting = recruitment.of_study(study)
     active = np.bincount(found.session, found.duration_ms, len(found.sessions)).tolist()
     by_session = dict(zip(found.sessions, active, strict=True))
-    completed = Session.objects.filter(
-        study=study, status=SessionStatus.COMPLETED, excluded_at__isnull=True
-    ).values_list("pk", "consented_at", "completed_at")
+    finished = Session.objects.filter(of_these, study=study, status=SessionStatus.COMPLETED)
+    completed = finished.values_list("pk", "consented_at", "completed_at")
     paid = dict(
-        study.payments.exclude(state__in=[PaymentState.CANCELLED, PaymentState.FAILED])
+        study.payments.filter(session__in=finished.values("pk"))
+        .exclude(state__in=[PaymentState.CANCELLED, PaymentState.FAILED])
         .order_by()
         .values_list("session_id")
         .annotate(sum=Sum("amount_minor"))
@@ -201,10 +212,31 @@ def _by_time(found: StudyAnswers, step: int, last: int | None) -> list[tuple[int
     return list(zip(starts.tolist(), counts.tolist(), strict=True))
 
 
-def _remarks(study: Study) -> dict[str, Any]:
+def _hours(study: Study) -> list[tuple[int, int]]:
+    """`_by_time` of all answers by the hour, counted by the database."""
+    said = Response.objects.filter(trial__session__study=study, trial__session__excluded_at__isnull=True, current=True)
+    hours = said.exclude(trial__kind=TrialKind.PRACTICE).order_by().values_list(TruncHour("received_at", tzinfo=UTC))
+    return sorted((int(hour.timestamp()), number) for hour, number in hours.annotate(Count("pk")))
+
+
+def _ten_minutes(study: Study, now: datetime) -> list[tuple[int, int]]:
+    """`_by_time` of the last day's answers: only whoever was seen since then can have answered since then."""
+    since = now - timedelta(days=1)
+    said = Response.objects.filter(
+        trial__session__study=study,
+        trial__session__seen_at__gte=since,
+        trial__session__excluded_at__isnull=True,
+        received_at__gte=since,
+        current=True,
+    ).exclude(trial__kind=TrialKind.PRACTICE)
+    spans = Counter(int(at.timestamp()) // 600 * 600 for at in said.order_by().values_list("received_at", flat=True))
+    return sorted(spans.items())
+
+
+def _remarks(study: Study, of_these: Q) -> dict[str, Any]:
     """Questions that the screen asked back, and contradictions that an import mended."""
     remarked = (
-        Response.objects.filter(trial__session__study=study, trial__session__excluded_at__isnull=True, current=True)
+        Response.objects.filter(trial__session__in=Session.objects.filter(of_these, study=study), current=True)
         .exclude(trial__kind=TrialKind.PRACTICE)
         .filter(Q(process__warnings__0__isnull=False) | Q(process__mended__0__isnull=False))
         .order_by()

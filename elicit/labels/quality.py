@@ -398,6 +398,13 @@ def _percentiles(measured: Measured) -> Floats:
     return ranks
 
 
+def ranked_among(measured: Measured, others: Floats) -> Measured:
+    """Each known value's share of the sorted `others`, (M,), that lie below it, ties half; 0 where it is not known."""
+    below, to = np.searchsorted(others, measured.values, "left"), np.searchsorted(others, measured.values, "right")
+    ranks = np.where(measured.known, 0.5 * (below + to) / max(1, len(others)), 0.0)
+    return Measured(ranks, measured.counts)
+
+
 def _sum(sittings: Sittings, session: Integers, values: ArrayLike) -> Measured:
     sessions = len(sittings.voices)
     sums = np.bincount(session, np.asarray(values, dtype=np.float64), sessions).astype(np.float64)
