@@ -35,10 +35,17 @@ class Trial(models.Model):
         max_length=6, choices=[(each, each.label) for each in Framing.BOTH.asked], default=Framing.OTHERS
     )
     # Empty once an abandoned session's place was given back: the answer stays, but counts towards no K.
-    place = models.ForeignKey(Place, on_delete=models.SET_NULL, null=True, blank=True, related_name="trials")
-    repeat_of = models.ForeignKey("self", on_delete=models.CASCADE, null=True, blank=True, related_name="repeats")
+    # Found by the index of its constraint below; the next two by indexes of the few trials that have one.
+    place = models.ForeignKey(
+        Place, on_delete=models.SET_NULL, null=True, blank=True, db_index=False, related_name="trials"
+    )
+    repeat_of = models.ForeignKey(
+        "self", on_delete=models.CASCADE, null=True, blank=True, db_index=False, related_name="repeats"
+    )
     # What an attention or gold trial is judged by.
-    check_item = models.ForeignKey(CheckItem, on_delete=models.PROTECT, null=True, blank=True, related_name="trials")
+    check_item = models.ForeignKey(
+        CheckItem, on_delete=models.PROTECT, null=True, blank=True, db_index=False, related_name="trials"
+    )
     # Passed over because its image could not be shown: nothing is left to answer.
     skipped_at = models.DateTimeField(null=True, blank=True)
 
@@ -74,6 +81,10 @@ class Trial(models.Model):
                 name="trial_check_names_its_item",
             ),
         ]
+        indexes: ClassVar = [
+            models.Index(fields=["repeat_of"], condition=Q(repeat_of__isnull=False), name="trial_repeats"),
+            models.Index(fields=["check_item"], condition=Q(check_item__isnull=False), name="trial_checks"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} trial {self.position}"
@@ -95,7 +106,8 @@ class Response(models.Model):
     """
 
     id = models.UUIDField(primary_key=True, editable=False, help_text="Made by the annotator's browser.")
-    trial = models.ForeignKey(Trial, on_delete=models.CASCADE, related_name="responses")
+    # Found by the index of `revision_once_per_trial`, which begins with it.
+    trial = models.ForeignKey(Trial, on_delete=models.CASCADE, db_index=False, related_name="responses")
     revision = models.PositiveSmallIntegerField(default=1, help_text="1 is what was said first.")
     current = models.BooleanField(default=True, help_text="Whether no later revision has taken its place.")
     named = models.JSONField()

@@ -325,3 +325,17 @@ def test_discrepancies_are_read_as_far_as_they_are_shown(django_assert_num_queri
         assert len(recruitment.discrepancies(study, make.NOON)) == 3
     assert len(recruitment.discrepancies(study, make.NOON, 2)) == 2
     assert recruitment.arrival_counts(study) == [("returned", 3), ("approved", 1)]
+
+
+def test_a_response_is_found_by_its_trial_in_the_indexes_that_are_left() -> None:
+    with connection.cursor() as cursor:
+        of_responses = connection.introspection.get_constraints(cursor, "annotations_response")
+        of_trials = connection.introspection.get_constraints(cursor, "annotations_trial")
+    indexes = [each["columns"] for each in of_responses.values() if each["index"] or each["unique"]]
+    assert sorted(columns for columns in indexes if columns[:1] == ["trial_id"]) == [
+        ["trial_id"],
+        ["trial_id", "revision"],
+    ]
+    assert of_responses["one_current_response_per_trial"]["unique"]
+    assert {"trial_repeats", "trial_checks", "trial_image_once_per_place"} <= set(of_trials)
+    assert not [name for name, each in of_trials.items() if each["columns"] == ["place_id"] and each["index"]]
