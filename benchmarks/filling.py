@@ -28,7 +28,8 @@ LABELS_PER_IMAGE = 10
 SMALL_IMAGES = 1000
 SMALL_STUDIES = 5
 SMALL_SESSIONS = 300
-FRESH_SESSIONS = 100
+FRESH_SESSIONS = 20
+FRESH_LABELS = 3
 OPEN_SESSIONS = 200
 DAYS = 30
 AT_ONCE = 40_000
@@ -390,7 +391,12 @@ def _one_by_one(slug: str, dataset: Any, timed: Any, prefix: str) -> None:
         slug=slug,
         dataset=dataset,
         preset=CIFAR10S,
-        overrides={"assignment": Assignment.LEAST_FILLED, "comprehension": [], "practice": []},
+        overrides={
+            "assignment": Assignment.LEAST_FILLED,
+            "labels_per_image": FRESH_LABELS,
+            "comprehension": [],
+            "practice": [],
+        },
     )
     with timed(f"{prefix}chosen"):
         studies.choose_images(study, None, np.random.default_rng(1))
