@@ -32,7 +32,7 @@ PILOT = "pilot"
 # A curve needs no more: beyond, a page would keep its reader waiting.
 MOST_PILOT_SESSIONS = 200
 MOST_PILOT_NUMBERS = 60_000
-MOST_TIMED = 2000
+MOST_TIMED = 500
 KEPT_SECONDS = 3600
 
 # Whose answers tell of what a study will be like.

@@ -230,7 +230,7 @@ def discrepancies(study: Study, now: datetime, most: int | None = None) -> list[
         | Q(session__completed_at__isnull=True, status__in=_DONE_THERE)
     )
     arrivals = study.arrivals.filter(differs, platform=Platform.PROLIFIC).select_related("session", "participant")
-    for each in arrivals.order_by("arrived_at").iterator(chunk_size=500):
+    for each in arrivals.order_by("arrived_at"):
         if len(found) == most:
             break
         done = each.session.completed_at is not None or each.session.status == SessionStatus.SCREENED_OUT

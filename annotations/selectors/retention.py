@@ -39,7 +39,7 @@ def waiting_for_pay(study: Study) -> QuerySet[Payment, int]:
 
 def with_answers(study: Study) -> QuerySet[Session]:
     shown = Exists(Trial.objects.filter(session=OuterRef("pk")))
-    return Session.objects.filter(shown | ~Q(questionnaire={}), study=study)
+    return Session.objects.filter(~Q(questionnaire={}) | shown, study=study)
 
 
 def _ids(number: int) -> str:
