@@ -5,7 +5,8 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.db.models import F, Func, IntegerField, OuterRef, Prefetch, QuerySet, Subquery
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import Count, Exists, OuterRef, Prefetch, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -73,10 +74,18 @@ class TrialInline(admin.TabularInline[Trial, Session]):
         return False
 
 
-def _number(rows: QuerySet[Any]) -> Subquery:
-    """How many rows there are, as a part of another query: without grouping all of its rows before the first."""
-    counted = rows.order_by().annotate(number=Func(F("pk"), function="COUNT", output_field=IntegerField()))
-    return Subquery(counted.values("number"))
+class CountingList(ChangeList):
+    """Counts the trials and answers of the sessions on its page, when it is known which these are."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        shown = list(self.result_list)
+        trials = Trial.objects.filter(session__in=[session.pk for session in shown]).order_by()
+        said = Count("pk", filter=Exists(Response.objects.filter(trial=OuterRef("pk"), current=True)))
+        counts = {pk: pair for pk, *pair in trials.values_list("session").annotate(every=Count("pk"), said=said)}
+        for session in shown:
+            session.asked, session.answers = counts.get(session.pk, (0, 0))
+        self.result_list = shown
 
 
 def _response(trial: Trial) -> Response | None:
@@ -118,11 +127,8 @@ class SessionAdmin(ReadOnly):
     )  # fmt: skip
     actions = ("exclude_sessions", "reinstate_sessions")
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Session]:
-        """Each with the numbers of its trials and answers, counted for those that a page shows alone."""
-        trials = Trial.objects.filter(session=OuterRef("pk"))
-        said = Response.objects.filter(trial__session=OuterRef("pk"), current=True)
-        return super().get_queryset(request).annotate(answers=_number(said), asked=_number(trials))
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return CountingList
 
     def has_exclude_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm(MAY_EXCLUDE)

@@ -64,35 +64,15 @@ def study_answers(study: Study, which: Q | None = None, besides: Q | None = None
     chosen = Session.objects.filter(study=study)
     if which is not None:
         chosen = chosen.filter(which)
-    wanted = Q(trial__session__in=chosen.values("pk"))
+    names = ("pk", "participant__annotator")
+    sessions = list(chosen.order_by("consented_at", "pk").values_list(*names).distinct())
+    rows = _rows(Q(trial__session__in=chosen.values("pk")))
     if besides is not None:
-        wanted |= Q(trial__session__study=study) & besides
-        said = Response.objects.filter(besides, trial__session__study=study, current=True)
-        chosen = Session.objects.filter(Q(pk__in=chosen.values("pk")) | Q(pk__in=said.values("trial__session")))
-    sessions = list(chosen.order_by("consented_at", "pk").values_list("pk", "participant__annotator").distinct())
-    rows = list(
-        Response.objects.filter(wanted, current=True)
-        .exclude(trial__kind=TrialKind.PRACTICE)
-        .order_by()
-        .values_list(
-            "trial_id",
-            "trial__session_id",
-            "trial__image_id",
-            "trial__image__index",
-            "trial__kind",
-            "trial__framing",
-            "trial__position",
-            "trial__repeat_of_id",
-            "trial__check_item_id",
-            "trial__place_id",
-            "duration_ms",
-            "changes",
-            Cast(F("process"), TextField()),
-            "received_at",
-            Cast(F("named"), TextField()),
-            Cast(F("impossible"), TextField()),
-        )
-    )
+        # By itself: a database that has to find either of two things goes through everything.
+        known = {row[0] for row in rows}
+        rows += [row for row in _rows(Q(trial__session__study=study) & besides) if row[0] not in known]
+        others = Session.objects.filter(pk__in={row[1] for row in rows} - {pk for pk, _ in sessions})
+        sessions += list(others.order_by("consented_at", "pk").values_list(*names))
     number = {pk: place for place, (pk, _) in enumerate(sessions)}
     # Who came between the two queries is left to the next time.
     rows = [row for row in rows if row[1] in number]
@@ -129,6 +109,33 @@ def study_answers(study: Study, which: Q | None = None, besides: Q | None = None
             _integers(chain.from_iterable(impossible)),
             categories=category_count(study),
         ),
+    )
+
+
+def _rows(which: Q) -> list[tuple[Any, ...]]:
+    """The current responses of this condition, practice left out, as `study_answers` reads them."""
+    return list(
+        Response.objects.filter(which, current=True)
+        .exclude(trial__kind=TrialKind.PRACTICE)
+        .order_by()
+        .values_list(
+            "trial_id",
+            "trial__session_id",
+            "trial__image_id",
+            "trial__image__index",
+            "trial__kind",
+            "trial__framing",
+            "trial__position",
+            "trial__repeat_of_id",
+            "trial__check_item_id",
+            "trial__place_id",
+            "duration_ms",
+            "changes",
+            Cast(F("process"), TextField()),
+            "received_at",
+            Cast(F("named"), TextField()),
+            Cast(F("impossible"), TextField()),
+        )
     )
 
 
