@@ -491,7 +491,7 @@ def main() -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ELICIT_")}
     environment |= {"ELICIT_VAR": str(folder / "var"), "ELICIT_RATES": "off", "ELICIT_LOG_LEVEL": "ERROR"}
     try:
-        environment["ELICIT_DATABASE_URL"] = services.own_postgres(keep=folder / "postgres", **POSTGRES).url
+        environment["ELICIT_DATABASE_URL"] = services.own_postgres(POSTGRES, keep=folder / "postgres").url
         print(f"PostgreSQL: {environment['ELICIT_DATABASE_URL']}", file=sys.stderr)
         filled = folder / "filled.json"
         if not filled.exists():

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.contrib.postgres.operations import AddIndexConcurrently
-from django.db.migrations.operations import AddConstraint, AddIndex
+from django.db.migrations.operations import AddConstraint, AddIndex, AlterField
 
 
 class AddIndexSafely(AddIndexConcurrently):
@@ -61,6 +61,31 @@ class AddCheckSafely(AddConstraint):
         table, name = (schema_editor.quote_name(each) for each in (model._meta.db_table, self.constraint.name))
         with _patient(schema_editor):
             schema_editor.execute(f"ALTER TABLE {table} VALIDATE CONSTRAINT {name}")
+
+
+class DropIndexOfForeignKey(AlterField):
+    """A foreign key whose own index another one makes needless: `field` has `db_index=False`.
+
+    Django's own operation drops every index of the column by itself, a constraint's too, and has SQLite copy the table.
+    """
+
+    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        model = to_state.apps.get_model(app_label, self.model_name)
+        if not self.allow_migrate_model(schema_editor.connection.alias, model):
+            return
+        column = model._meta.get_field(self.name).column
+        kept = {each.name for each in (*model._meta.indexes, *model._meta.constraints)}
+        with schema_editor.connection.cursor() as cursor:
+            found = schema_editor.connection.introspection.get_constraints(cursor, model._meta.db_table)
+        concurrently = "CONCURRENTLY " if schema_editor.connection.vendor == "postgresql" else ""
+        for name, about in found.items():
+            if about["index"] and about["columns"] == [column] and not about["unique"] and name not in kept:
+                schema_editor.execute(f"DROP INDEX {concurrently}{schema_editor.quote_name(name)}")
+
+    def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        model = to_state.apps.get_model(app_label, self.model_name)
+        if self.allow_migrate_model(schema_editor.connection.alias, model):
+            schema_editor.execute(schema_editor._create_index_sql(model, fields=[model._meta.get_field(self.name)]))
 
 
 @contextmanager

@@ -392,12 +392,14 @@ CARELESS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "of
 DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
 
 
-def own_postgres(*, durable: bool = False, keep: Path | None = None, **settings: str) -> Server:
+def own_postgres(
+    settings: Mapping[str, str] | None = None, *, durable: bool = False, keep: Path | None = None
+) -> Server:
     """A PostgreSQL of the caller's own. A durable one keeps what it has committed, whatever kills it.
 
     `keep`: a folder whose database stays when it stops, and that is used as it is where it has one.
     """
-    return Server(_postgres({**(DURABLE if durable else CARELESS), **settings}, keep))
+    return Server(_postgres({**(DURABLE if durable else CARELESS), **(settings or {})}, keep))
 
 
 def _postgres(own_settings: Mapping[str, str], keep: Path | None = None) -> Callable[[int], Service]:

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from django.db import migrations, models
 
-from annotations.migrating import AddIndex
+from elicit.migrating import AddIndexSafely
 
 
 class Migration(migrations.Migration):
@@ -13,7 +13,7 @@ class Migration(migrations.Migration):
     dependencies: ClassVar = [("annotations", "0009_give_turns")]
 
     operations: ClassVar = [
-        AddIndex("session", models.Index(fields=["study", "seen_at"], name="session_by_study_seen")),
-        AddIndex("session", models.Index(fields=["study", "consented_at"], name="session_by_study_consent")),
-        AddIndex("session", models.Index(fields=["consented_at"], name="session_by_consent")),
+        AddIndexSafely("session", models.Index(fields=["study", "seen_at"], name="session_by_study_seen")),
+        AddIndexSafely("session", models.Index(fields=["study", "consented_at"], name="session_by_study_consent")),
+        AddIndexSafely("session", models.Index(fields=["consented_at"], name="session_by_consent")),
     ]

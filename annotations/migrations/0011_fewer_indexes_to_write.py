@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from django.db import migrations, models
 from django.db.models import Q
 
-from annotations.migrating import AddIndex, DropIndexOfForeignKey
+from elicit.migrating import AddIndexSafely, DropIndexOfForeignKey
 
 
 def unindexed(to: str, on_delete: Any, related_name: str, **options: Any) -> models.ForeignKey[Any, Any]:
@@ -23,8 +23,8 @@ class Migration(migrations.Migration):
     dependencies: ClassVar = [("annotations", "0010_indexes_for_many_sessions")]
 
     operations: ClassVar = [
-        AddIndex("trial", models.Index(fields=["repeat_of"], condition=Q(repeat_of__isnull=False), name="trial_repeats")),
-        AddIndex("trial", models.Index(fields=["check_item"], condition=Q(check_item__isnull=False), name="trial_checks")),
+        AddIndexSafely("trial", models.Index(fields=["repeat_of"], condition=Q(repeat_of__isnull=False), name="trial_repeats")),
+        AddIndexSafely("trial", models.Index(fields=["check_item"], condition=Q(check_item__isnull=False), name="trial_checks")),
         # Of these other indexes know as much.
         DropIndexOfForeignKey("response", "trial", unindexed("annotations.trial", models.CASCADE, "responses")),
         DropIndexOfForeignKey(

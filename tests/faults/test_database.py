@@ -100,7 +100,7 @@ class Place:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """An installation with one session that answers."""
     with ExitStack() as stack:
-        server = services.own_postgres(max_connections="20")
+        server = services.own_postgres({"max_connections": "20"})
         stack.callback(server.service.stop)
         environment = {
             "ELICIT_DATABASE_URL": server.url,
