@@ -26,12 +26,13 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import psycopg2
 import yaml
 
 from benchmarks import load
@@ -40,6 +41,7 @@ from tests import services
 LEAST_OF_FLOOR = 0.4
 MOST_P95_MS = {8: 50.0, 32: 150.0}
 MOST_STACK_MB = 400.0
+IDLE_SECONDS = 20.0
 HOST = "elicit.example.org"
 RATES = "address:100000000/minute,begin:100000000/minute,sign-in:30/minute,holder:100000000/minute"
 
@@ -87,6 +89,19 @@ def environment(server: str, broker: str, folder: Path) -> dict[str, str]:
         "ELICIT_FIELD_KEYS": secrets.token_hex(32),
         "ELICIT_RATES": RATES,
     }
+
+
+def analyze(database: str) -> None:
+    with closing(psycopg2.connect(database)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE")
+
+
+def forget_settings() -> None:
+    """Settings of an installation of the reader's own are left aside."""
+    for name in [name for name in os.environ if name.startswith("ELICIT_") and not name.startswith("ELICIT_TEST_")]:
+        del os.environ[name]
 
 
 def in_django(environment: dict[str, str], *command: object) -> Any:
@@ -193,7 +208,8 @@ def floor_answers(draw: random.Random) -> Iterator[bytes]:
 
 def measure(clients: list[int], rounds: int, seconds: float) -> tuple[list[Figures], dict[str, float]]:
     draw = random.Random(1)
-    server, broker = services.own_postgres(durable=True).url, services.redis()
+    database, redis = services.own_postgres(durable=True), services.forgetful_redis()
+    server, broker = database.url, redis.url
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="elicit-serve-")))
         site = environment(server, broker, folder)
@@ -216,7 +232,7 @@ def measure(clients: list[int], rounds: int, seconds: float) -> tuple[list[Figur
             busy = os.getloadavg()[0]
             runs: list[tuple[load.Run, load.Run]] = []
             for turn in range(rounds + 1):
-                # The first turn warms both up.
+                # The first turn warms both up, and has the planner know the tables: autovacuum's work, once a minute.
                 lasts = seconds if turn else 1.0
                 below = load.drive(floor.url, [floor_answers(draw) for _ in range(number)], seconds=lasts)
                 run = load.drive(ours.url, [of_sessions() for _ in range(number)], seconds=lasts)
@@ -224,6 +240,9 @@ def measure(clients: list[int], rounds: int, seconds: float) -> tuple[list[Figur
                     said = ours.output()[-4000:]
                     raise SystemExit(f"{said}\nNot every answer was taken: {run.statuses}, floor {below.statuses}.")
                 runs += [(run, below)] * bool(turn)
+                if not turn:
+                    analyze(site["ELICIT_DATABASE_URL"])
+                    analyze(bare["ELICIT_DATABASE_URL"])
             shares = [run.per_second / below.per_second for run, below in runs]
             found.append(
                 Figures(
@@ -239,7 +258,29 @@ def measure(clients: list[int], rounds: int, seconds: float) -> tuple[list[Figur
                     load=busy,
                 )
             )
-    return found, {}
+    # What is left of the crowd goes, and what Compose starts is started anew.
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="elicit-serve-")))
+        site = environment(server, broker, folder)
+        in_django(site, "sessions", 1)
+        parts = {
+            "web": stack.enter_context(services.gunicorn(web_command(), site)),
+            "worker": stack.enter_context(services.worker(site, "--queues", "celery")),
+            "clock": stack.enter_context(services.beat(site)),
+            "PostgreSQL": database.service,
+            "Redis": redis.service,
+        }
+        time.sleep(IDLE_SECONDS)
+        return found, {name: sum(map(own_mb, services.family(part.pid))) for name, part in parts.items()}
+
+
+def own_mb(pid: int) -> float:
+    """What a process takes, each page shared with others counted in part (PSS), in MB of 2**20 bytes."""
+    try:
+        told = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8")
+    except OSError:
+        return 0.0
+    return int(told.partition("Pss:")[2].split()[0]) / 1024
 
 
 def tell(found: Figures) -> None:
@@ -258,8 +299,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="of each run")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    for name in [name for name in os.environ if name.startswith("ELICIT_") and not name.startswith("ELICIT_TEST_")]:
-        del os.environ[name]
+    forget_settings()
     began = time.perf_counter()
     found, memory = measure(options.clients, options.rounds, options.seconds)
     if options.json:
@@ -267,8 +307,9 @@ def main() -> None:
     else:
         for each in found:
             tell(each)
-        print(f"{time.perf_counter() - began:.0f} s in all")
-    raise SystemExit(any(each.falls_short for each in found))
+        told = ", ".join(f"{name} {mb:.0f}" for name, mb in memory.items())
+        print(f"at rest {sum(memory.values()):.0f} MB: {told}; {time.perf_counter() - began:.0f} s in all")
+    raise SystemExit(any(each.falls_short for each in found) or sum(memory.values()) >= MOST_STACK_MB)
 
 
 if __name__ == "__main__":

@@ -110,10 +110,11 @@ class ReleasesApi(ListAPIView[Release]):
 
     def get_queryset(self) -> QuerySet[Release]:
         queryset, query = super().get_queryset(), self.request.query_params
-        if study := query.get("study"):
-            queryset = queryset.filter(study__slug=study)
-        if variety := query.get("variety"):
-            queryset = queryset.filter(recipe__variety__slug=variety)
+        for name, field in (("study", "study__slug"), ("variety", "recipe__variety__slug")):
+            if asked := query.get(name):
+                if "\0" in asked:  # PostgreSQL takes none, and inside JSON fails on it
+                    raise ValidationError({name: ["A slug has letters, digits, hyphens and underscores."]})
+                queryset = queryset.filter(**{field: asked})
         return queryset
 
 

@@ -128,7 +128,7 @@ def _later_migrations() -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.postgres
-@pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)
 def test_no_migration_makes_the_site_wait_or_breaks_the_version_before() -> None:
     loader = MigrationLoader(connection)
     wrong = {}

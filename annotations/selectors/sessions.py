@@ -50,8 +50,8 @@ def _who_answers() -> Statement:
         "SELECT {columns} FROM {session} JOIN {study} ON study.id = session.study_id "
         "LEFT JOIN {arm} ON arm.id = session.arm_id WHERE session.token = %s",
         tables={"session": Session, "study": Study, "arm": Arm},
-        columns="session.id session.study session.arm study.id study.dataset study.language study.image_scale "
-        "study.most_named study.sum_limit study.ask_impossible arm.id arm.settings",
+        columns="session.id session.study session.arm study.id study.slug study.dataset study.language "
+        "study.image_scale study.most_named study.sum_limit study.ask_impossible arm.id arm.settings",
         parameters="session.token",
     )
 
@@ -165,18 +165,17 @@ def standing(session: Session) -> Standing:
 
 @cache
 def _first_open(practising: bool) -> Statement:
+    kinds = "told.kind = %s" if practising else "told.kind <> %s"
     return Statement(
         # What is done comes last, so that the first row is the next trial, and has counted all of them.
-        "SELECT {columns}, "
-        "SUM(CASE WHEN response.id IS NULL AND trial.skipped_at IS NULL THEN 1 ELSE 0 END) OVER (), COUNT(*) OVER () "
-        "FROM {trial} JOIN {image} ON image.id = trial.image_id "
-        "LEFT JOIN {check_item} ON check_item.id = trial.check_item_id "
-        "LEFT JOIN {response} ON response.trial_id = trial.id AND response.current "
-        "WHERE trial.session_id = %s AND "
-        + ("trial.kind = %s " if practising else "trial.kind <> %s ")
-        + "ORDER BY CASE WHEN response.id IS NULL AND trial.skipped_at IS NULL THEN 0 ELSE 1 END, trial.position "
-        "LIMIT 1",
-        tables={"trial": Trial, "image": Image, "check_item": CheckItem, "response": Response},
+        "SELECT {columns}, trial.open, trial.total FROM ("  # noqa: S608 (all of it stands here)
+        "SELECT told.*, SUM(CASE WHEN said.id IS NULL AND told.skipped_at IS NULL THEN 1 ELSE 0 END) OVER () AS open, "
+        "COUNT(*) OVER () AS total FROM {told} LEFT JOIN {said} ON said.trial_id = told.id AND said.current "
+        f"WHERE told.session_id = %s AND {kinds} "
+        "ORDER BY CASE WHEN said.id IS NULL AND told.skipped_at IS NULL THEN 0 ELSE 1 END, told.position LIMIT 1"
+        ") AS trial JOIN {image} ON image.id = trial.image_id "
+        "LEFT JOIN {check_item} ON check_item.id = trial.check_item_id",
+        tables={"trial": Trial, "image": Image, "check_item": CheckItem, "told": Trial, "said": Response},
         columns="trial.id trial.session trial.image trial.position trial.kind trial.framing trial.check_item image.id "
         "image.sha256 check_item.id check_item.kind check_item.note",
         parameters="trial.session trial.kind",

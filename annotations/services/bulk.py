@@ -37,3 +37,12 @@ def insert(model: type[models.Model], same: Mapping[str, Any], each: Mapping[str
                 marks = ", ".join("%s" for _ in (*same, *each))
                 rows = [(*same.values(), *row) for row in zip(*part, strict=True)]
                 cursor.executemany(f"{into} VALUES ({marks})", rows)
+
+
+def now_known(*stored: type[models.Model]) -> None:
+    """Let PostgreSQL's planner know these tables' rows in the transaction that stored them: it takes a table for as
+    small as it was, and joins two such by going through one for each row of the other."""
+    if connection.vendor == "postgresql":
+        names = ", ".join(connection.ops.quote_name(model._meta.db_table) for model in stored)
+        with connection.cursor() as cursor:
+            cursor.execute(f"ANALYZE {names}")

@@ -25,7 +25,7 @@ from annotations.models import (
     TrialKind,
 )
 from annotations.presets import CIFAR10S
-from annotations.services import quality, studies
+from annotations.services import bulk, quality, studies
 from annotations.services.responses import columns
 from elicit.labels import cifar10s
 from elicit.labels.cifar10s import RawResponse, Repair
@@ -83,6 +83,7 @@ def import_cifar10s(
     study = _closed_study(people, dataset, name, slug, now)
     sessions = _sessions(study, people, now)
     _trials(study, sessions, people, first_of, said, codes, now)
+    bulk.now_known(Session, Trial, Response)
     for session in sessions.values():
         quality.check_session(str(session.pk), now)
     return Imported(study, len(sessions), len(kept), [*twice, *mended])

@@ -386,3 +386,11 @@ def test_a_range_of_another_release_gets_the_whole_file(release: Release, resear
 )
 def test_the_list_of_releases_can_be_narrowed(release: Release, researcher: Client, query: str, found: int) -> None:
     assert researcher.get(f"/api/releases{query}").json()["count"] == found
+
+
+@pytest.mark.parametrize("name", ["study", "variety"])
+def test_a_list_narrowed_by_what_no_database_takes_is_refused_with_a_word(researcher: Client, name: str) -> None:
+    answer = researcher.get(f"/api/releases?{name}=a%00b")
+
+    assert answer.status_code == 400
+    assert set(answer.json()["fields"]) == {name}
