@@ -98,6 +98,8 @@ TEMPLATES = [
 ]
 
 DATABASES = {"default": env.database(VAR)}
+# Prepared statements belong to a connection: a pool that hands connections out by transaction mixes them up.
+DATABASE_KEEPS_PLANS = env.flag("ELICIT_DATABASE_KEEPS_PLANS", default=True)
 # How long a web process waits, see elicit/patience.py: for a statement, for a lock, and to connect.
 DATABASE_STATEMENT_SECONDS = env.number("ELICIT_DATABASE_STATEMENT_SECONDS", 20)
 DATABASE_LOCK_SECONDS = env.number("ELICIT_DATABASE_LOCK_SECONDS", 10)

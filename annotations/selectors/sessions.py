@@ -21,7 +21,7 @@ from annotations.models import (
     Trial,
     TrialKind,
 )
-from annotations.selectors.statements import Statement
+from annotations.statements import Statement
 
 
 def session_by_token(token: str) -> Session | None:

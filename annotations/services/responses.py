@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from annotations.errors import AnnotationError, refuse
 from annotations.models import Response, Session, SessionStatus, Trial, TrialKind
 from annotations.selectors.sessions import Standing
 from annotations.services import sessions
+from annotations.statements import Insertion
 from elicit.labels import Elicited
 from elicit.labels.elicited import check
 
@@ -90,7 +92,7 @@ def submit_response(
                 **columns(elicited),
                 **vars(making),
             )
-            response.save(force_insert=True)
+            _insertion().store(response)
             return Accepted(response, True, _moved_on(session, late, now))
     except IntegrityError as error:
         # The trial was locked with its session, so the id is what stands in the way: another trial's answer has it.
@@ -117,6 +119,11 @@ def skip_trial(*, session: Session, trial_id: UUID, now: datetime) -> Standing:
     trial.skipped_at = now
     trial.save(update_fields=["skipped_at"])
     return _moved_on(session, late, now)
+
+
+@cache
+def _insertion() -> Insertion:
+    return Insertion(Response)
 
 
 def columns(elicited: Elicited) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from pytest_django.fixtures import Settings
 
 from annotations import selectors
 from annotations.models import Session, SessionStatus, Study, Trial, TrialKind
@@ -134,3 +135,19 @@ def test_a_session_that_answers_has_its_arms_rules_and_reads_the_rest_on_demand(
     assert lean.participant == full.participant
     assert selectors.session_that_answers("nobody's") is None
     assert selectors.session_that_answers("\0") is None
+
+
+@pytest.mark.postgres
+def test_postgresql_keeps_the_plans_unless_it_is_told_not_to(settings: Settings) -> None:
+    study = make.make_study()
+    session = make.begin(make.make_session(study))
+    with CaptureQueriesContext(connection) as asked:
+        selectors.session_that_answers(session.token)
+        kept = selectors.standing(session)
+    settings.DATABASE_KEEPS_PLANS = False
+    with CaptureQueriesContext(connection) as planned:
+        selectors.session_that_answers(session.token)
+        assert selectors.standing(session) == kept
+
+    assert [each["sql"].split()[0] for each in asked.captured_queries][-1] == "EXECUTE"
+    assert {each["sql"].split()[0] for each in planned.captured_queries} == {"SELECT"}

@@ -1,16 +1,24 @@
-"""Queries written out, for what every answer reads: Django takes longer to put these together than PostgreSQL to run
-them. Names of tables and columns, and how values are converted, stay the models' own."""
+"""Queries written out, for what every answer reads and stores: Django takes longer to put these together than
+PostgreSQL to run them, and PostgreSQL longer to plan them than to run them, so that it is asked to keep the plan. Names
+of tables and columns, and how values are converted, stay the models' own."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from itertools import groupby
+from itertools import count, groupby
 from typing import Any
+from weakref import WeakKeyDictionary
 
+from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connection, models
 
 Field = models.Field[Any, Any]
 Row = tuple[dict[str, Any], tuple[Any, ...]]
+
+# The statements that each connection to PostgreSQL keeps the plan of, by name. They outlive its transactions.
+_prepared: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
+_numbers = count(1)
 
 
 class Statement:
@@ -32,7 +40,7 @@ class Statement:
             pairs = [name.partition(".") for name in names.split()]
             return [(table, tables[table]._meta.get_field(field)) for table, _, field in pairs]  # type: ignore[misc]
 
-        self._tables = tables
+        self._tables, self._name = tables, f"elicit_{next(_numbers)}"
         # In the model's own order, as `from_db` wants them.
         wanted = set(fields(columns))
         self._columns: list[tuple[str, Field]] = [
@@ -76,8 +84,19 @@ class Statement:
             field.get_db_prep_value(value, connection) for field, value in zip(self._parameters, values, strict=True)
         ]
         with connection.cursor() as cursor:
-            cursor.execute(self.sql, given)
+            cursor.execute(self._ready(cursor), given)
             return [self._made(list(row)) for row in cursor.fetchall()]
+
+    def _ready(self, cursor: Any) -> str:
+        """What to send: on PostgreSQL the name of the statement, told to this connection first where it is new."""
+        if connection.vendor != "postgresql" or not settings.DATABASE_KEEPS_PLANS:
+            return self.sql
+        known = _prepared.setdefault(connection.connection, set())
+        if self._name not in known:
+            numbers = count(1)
+            cursor.execute(f"PREPARE {self._name} AS {re.sub('%s', lambda _: f'${next(numbers)}', self.sql)}")
+            known.add(self._name)
+        return f"EXECUTE {self._name} ({', '.join('%s' for _ in self._parameters)})"
 
     def _made(self, row: list[Any]) -> Row:
         for place, convert, column in self._converters:
@@ -87,3 +106,22 @@ class Statement:
             model = self._tables[table]
             made[table] = None if row[key] is None else model.from_db(DEFAULT_DB_ALIAS, names, row[part])
         return made, tuple(row[len(self._columns) :])
+
+
+class Insertion:
+    """An INSERT of one whole row, sent as `Model.save` sends it, but for signals."""
+
+    def __init__(self, model: type[models.Model]) -> None:
+        quote = connection.ops.quote_name
+        self._fields: list[Field] = list(model._meta.concrete_fields)
+        columns = ", ".join(quote(str(field.column)) for field in self._fields)
+        marks = ", ".join("%s" for _ in self._fields)
+        table = quote(model._meta.db_table)
+        self.sql = f"INSERT INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608 (our own models' names)
+
+    def store(self, row: models.Model) -> None:
+        """Raises IntegrityError where a constraint refuses the row."""
+        values = [field.get_db_prep_save(field.pre_save(row, add=True), connection) for field in self._fields]
+        with connection.cursor() as cursor:
+            cursor.execute(self.sql, values)
+        row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS
