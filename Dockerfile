@@ -22,7 +22,9 @@ ENV PYTHONUNBUFFERED=1 \
 
 RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /srv/elicit --shell /usr/sbin/nologin elicit \
     && install --directory --owner elicit --group elicit /var/lib/elicit
-# pg_dump and the like for `manage.py backup`: of the version that docker-compose.yml runs.
+# pg_dump and the like for `manage.py backup`: of the version that docker-compose.yml runs. Debian keeps no older build of
+# a package to pin.
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends postgresql-client-17 \
     && rm -rf /var/lib/apt/lists/*

@@ -221,7 +221,10 @@ class SessionApi(APIView):
 
     authentication_classes = (SessionLink,)
     permission_classes = (HasSession,)
-    find_session = staticmethod(selectors.session_by_token)
+
+    @staticmethod
+    def find_session(token: str) -> Session | None:
+        return selectors.session_by_token(token)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
@@ -245,7 +248,9 @@ class SessionApi(APIView):
 class ResponseApi(SessionApi):
     """Store one answer."""
 
-    find_session = staticmethod(selectors.session_that_answers)
+    @staticmethod
+    def find_session(token: str) -> Session | None:
+        return selectors.session_that_answers(token)
 
     @extend_schema(
         operation_id="put_response",
@@ -289,7 +294,9 @@ class ResponseApi(SessionApi):
 class SkipApi(SessionApi):
     """Pass over a trial whose image can't be shown."""
 
-    find_session = staticmethod(selectors.session_that_answers)
+    @staticmethod
+    def find_session(token: str) -> Session | None:
+        return selectors.session_that_answers(token)
 
     @extend_schema(operation_id="skip_trial", request=SkipIn, responses={200: StandingOut, **ERRORS})
     def put(self, request: Request, trial_id: UUID) -> HttpResponse:

@@ -13,9 +13,9 @@ from django.db import InterfaceError, InternalError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
-from django.views import defaults
 
 from annotations import languages
+from elicit import observing
 from jobs.services import is_full
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Unavailable:
 def server_error(request: HttpRequest) -> HttpResponseBase:
     """Django's handler500: what failed outside of any view, in signing in or in a session's cookie, passes as well."""
     error = sys.exc_info()[1]
-    return _told(request, error) if error and is_passing(error) else defaults.server_error(request)
+    return _told(request, error) if error and is_passing(error) else observing.server_error(request)
 
 
 def _told(request: HttpRequest, error: BaseException) -> HttpResponse:

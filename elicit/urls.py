@@ -43,4 +43,3 @@ urlpatterns = [
     path("readyz", health.readyz, name="readyz"),
     path("metrics", metrics.metrics, name="metrics"),
 ]
-handler500 = "elicit.observing.server_error"

@@ -330,7 +330,7 @@ def test_the_image_holds_what_the_dockerfile_copies_and_neither_tests_nor_docume
     assert [word for word in copied if word != "." and word not in files] == []
     assert {name.split("/")[0] for name in files} <= {
         *("LICENSE", "annotations", "elicit", "exports", "frontend", "gunicorn.conf.py", "jobs", "locale", "manage.py"),
-        *("requirements", "training"),
+        *("pyproject.toml", "requirements", "training"),
     }
     assert [name for name in files if "/tests/" in name or name.endswith((".pyc", ".md"))] == []
 
