@@ -146,15 +146,13 @@ def test_a_nul_in_an_address_is_never_a_failure(path: str) -> None:
 
 
 def test_a_nul_that_comes_as_far_as_the_database_is_refused() -> None:
-    reader = Client(raise_request_exception=False)
-    reader.force_login(make.make_staff("reader", "exports.view_release"))
+    curator = Client(raise_request_exception=False)
+    curator.force_login(make.make_curator())
 
-    response = reader.get("/api/releases?study=%00")
+    response = curator.get("/admin/annotations/study/?q=a&status__exact=%00")
 
-    if connection.vendor == "postgresql":
-        assert (response.status_code, response.json()["code"]) == (400, "bad_request")
-    else:
-        assert (response.status_code, response.json()["count"]) == (200, 0)
+    # PostgreSQL takes none; to SQLite it is a word like any other.
+    assert response.status_code == (400 if connection.vendor == "postgresql" else 200)
 
 
 def test_another_failure_is_not_taken_for_a_nul() -> None:
