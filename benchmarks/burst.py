@@ -16,7 +16,6 @@ import http.client
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
 import threading
@@ -30,7 +29,7 @@ from urllib.parse import urlencode, urlsplit
 
 import numpy as np
 
-from benchmarks import serve
+from benchmarks import apart, serve
 from tests import services
 
 MOST_WAIT_SECONDS = 10.0
@@ -189,11 +188,11 @@ def measure(people: int, within: float) -> Figures:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="elicit-burst-")))
         site = serve.environment(server, broker, folder)
-        slug = _in_django(site, "prepare", people)
+        slug = apart.run("burst", {**os.environ, **site}, "prepare", people)
         serve.analyze(site["ELICIT_DATABASE_URL"])
         web = stack.enter_context(services.gunicorn(serve.web_command(), site))
         busy = os.getloadavg()[0]
-        came = _in_django({}, "crowd", web.url, slug, people, within)
+        came = apart.run("burst", os.environ, "crowd", web.url, slug, people, within)
         waits, firsts = (
             (np.array(each) for each in zip(*came["waits"], strict=True)) if came["waits"] else ([0.0], [0.0])
         )
@@ -207,21 +206,9 @@ def measure(people: int, within: float) -> Figures:
             wait_most=float(np.max(waits)),
             consent_page_p95=float(np.quantile(firsts, 0.95)),
             seconds_in_all=came["seconds"],
-            k_exact=_in_django(site, "exact"),
+            k_exact=apart.run("burst", {**os.environ, **site}, "exact"),
             load=busy,
         )
-
-
-def _in_django(environment: dict[str, str], *command: object) -> Any:
-    ran = subprocess.run(
-        [sys.executable, "-m", "benchmarks.burst", *map(str, command)],
-        env={**os.environ, **environment},
-        cwd=services.ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return json.loads(ran.stdout)
 
 
 def main() -> None:
@@ -232,7 +219,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.people < 40 or options.people % 40:
         parser.error("--people: a multiple of 40")
-    serve.forget_settings()
+    apart.forget_settings()
     found = measure(options.people, options.within)
     if options.json:
         print(json.dumps(asdict(found)))

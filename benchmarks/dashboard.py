@@ -14,12 +14,13 @@ import argparse
 import json
 import os
 import resource
-import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from benchmarks import apart
 
 MOST_MS = {100_000: 500.0}
 LABELS_PER_IMAGE = 10
@@ -174,25 +175,14 @@ def main() -> None:
                 from tests import services
 
                 environment["ELICIT_DATABASE_URL"] = services.postgres()
-            in_a_process(environment, "populate", responses)
-            found = Figures(**in_a_process(environment, "measure", options.runs))
+            apart.run("dashboard", environment, "populate", responses)
+            found = Figures(**apart.run("dashboard", environment, "measure", options.runs))
         short |= found.falls_short
         if options.json:
             print(json.dumps(asdict(found)), flush=True)
         else:
             tell(found)
     raise SystemExit(short)
-
-
-def in_a_process(environment: dict[str, str], *command: object) -> Any:
-    ran = subprocess.run(
-        [sys.executable, "-m", "benchmarks.dashboard", *map(str, command)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return json.loads(ran.stdout)
 
 
 if __name__ == "__main__":

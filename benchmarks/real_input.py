@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 import psycopg2
 
+from benchmarks import apart
 from elicit.archives import open_cifar10, pixel_sha256
 from elicit.labels import read_release
 from tests import services
@@ -107,8 +108,7 @@ class Installation:
 @contextmanager
 def installation() -> Iterator[Installation]:
     """Gone at the end, database and all. Settings of an installation of the reader's own are left aside."""
-    for name in [name for name in os.environ if name.startswith("ELICIT_") and not name.startswith("ELICIT_TEST_")]:
-        del os.environ[name]
+    apart.forget_settings()
     server = services.postgres()
     name = f"real_input_{secrets.token_hex(6)}"
     folder = services.temporary_folder("elicit-real-input-")

@@ -16,13 +16,13 @@ import json
 import os
 import resource
 import statistics
-import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from benchmarks import apart
 from elicit.labels.release_files import POOLS
 
 MOST_SECONDS, MOST_MB, LEAST_TIMES = {1_000_000: 60.0}, {1_000_000: 1024.0}, {10_000: 30.0}
@@ -111,17 +111,6 @@ def build(recipe: str, pool: str) -> dict[str, Any]:
     }
 
 
-def in_a_process(environment: dict[str, str], *command: object) -> Any:
-    ran = subprocess.run(
-        [sys.executable, "-m", "benchmarks.release", *map(str, command)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return json.loads(ran.stdout)
-
-
 def measure(responses: int, runs: int, *, recipes: list[str], pool: str, postgres: bool) -> list[Figures]:
     """The figures of each recipe, built in turn, from one database."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ELICIT_")}
@@ -132,10 +121,10 @@ def measure(responses: int, runs: int, *, recipes: list[str], pool: str, postgre
             from tests import services
 
             environment["ELICIT_DATABASE_URL"] = services.postgres()
-        in_a_process(environment, "populate", responses)
+        apart.run("release", environment, "populate", responses)
         for _ in range(runs):
             for recipe in recipes:
-                found[recipe].append(in_a_process(environment, "build", recipe, pool))
+                found[recipe].append(apart.run("release", environment, "build", recipe, pool))
     return [figures("postgres" if postgres else "sqlite", responses, recipe, each) for recipe, each in found.items()]
 
 

@@ -20,7 +20,6 @@ import json
 import os
 import random
 import secrets
-import subprocess
 import sys
 import tempfile
 import time
@@ -35,7 +34,7 @@ from typing import Any
 import psycopg2
 import yaml
 
-from benchmarks import load
+from benchmarks import apart, load
 from tests import services
 
 LEAST_OF_FLOOR = 0.4
@@ -96,25 +95,6 @@ def analyze(database: str) -> None:
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")
-
-
-def forget_settings() -> None:
-    """Settings of an installation of the reader's own are left aside."""
-    for name in [name for name in os.environ if name.startswith("ELICIT_") and not name.startswith("ELICIT_TEST_")]:
-        del os.environ[name]
-
-
-def in_django(environment: dict[str, str], *command: object) -> Any:
-    """A part of this script in a process that has the site's settings."""
-    ran = subprocess.run(
-        [sys.executable, "-m", "benchmarks.serve", *map(str, command)],
-        env={**os.environ, **environment},
-        cwd=services.ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return json.loads(ran.stdout)
 
 
 # --- Parts that run in the site's settings
@@ -214,10 +194,11 @@ def measure(clients: list[int], rounds: int, seconds: float) -> tuple[list[Figur
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="elicit-serve-")))
         site = environment(server, broker, folder)
         # Sessions enough for 600 answers a second.
-        begun = in_django(site, "sessions", int(rounds * len(clients) * seconds * 600 / 27) + sum(clients))
+        enough = int(rounds * len(clients) * seconds * 600 / 27) + sum(clients)
+        begun = apart.run("serve", {**os.environ, **site}, "sessions", enough)
         waiting = iter(begun)
         bare = {"ELICIT_DATABASE_URL": services.new_database(server)}
-        in_django(bare, "floor")
+        apart.run("serve", {**os.environ, **bare}, "floor")
         ours = stack.enter_context(services.gunicorn(web_command(), site))
         floor = stack.enter_context(
             services.gunicorn(["benchmarks.floor" if word == "elicit.wsgi" else word for word in web_command()], bare)
@@ -262,7 +243,7 @@ def measure(clients: list[int], rounds: int, seconds: float) -> tuple[list[Figur
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="elicit-serve-")))
         site = environment(server, broker, folder)
-        in_django(site, "sessions", 1)
+        apart.run("serve", {**os.environ, **site}, "sessions", 1)
         parts = {
             "web": stack.enter_context(services.gunicorn(web_command(), site)),
             "worker": stack.enter_context(services.worker(site, "--queues", "celery")),
@@ -299,7 +280,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="of each run")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    forget_settings()
+    apart.forget_settings()
     began = time.perf_counter()
     found, memory = measure(options.clients, options.rounds, options.seconds)
     if options.json:

@@ -17,7 +17,6 @@ import json
 import os
 import resource
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
@@ -30,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import apart
 from benchmarks.filling import FRESH, FRESH_SMALL, HUGE, LARGE_ZIP
 
 # Of a small server; what tests switch off for speed is on.
@@ -495,15 +495,15 @@ def main() -> None:
         print(f"PostgreSQL: {environment['ELICIT_DATABASE_URL']}", file=sys.stderr)
         filled = folder / "filled.json"
         if not filled.exists():
-            made = in_a_process(environment, "fill", options.images, options.responses)
+            made = apart.run("simulate_scale", environment, "fill", options.images, options.responses)
             filled.write_text(json.dumps(made), encoding="utf-8")
         if not options.json:
             print(filled.read_text(encoding="utf-8"))
-            for table, rows, heap, index in in_a_process(environment, "sizes"):
+            for table, rows, heap, index in apart.run("simulate_scale", environment, "sizes"):
                 print(f"{table:36} {rows:12,} rows {heap / 1e6:9,.0f} MB {index / 1e6:9,.0f} MB of indexes")
         if options.fill_only:
             return
-        rows = in_a_process(environment, "measure", options.runs, int(options.explain), options.only)
+        rows = apart.run("simulate_scale", environment, "measure", options.runs, int(options.explain), options.only)
     finally:
         if options.keep is None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -514,17 +514,6 @@ def main() -> None:
     if short:
         print(f"Falls short: {', '.join(short)}")
     raise SystemExit(bool(short))
-
-
-def in_a_process(environment: dict[str, str], *command: object) -> Any:
-    ran = subprocess.run(
-        [sys.executable, "-m", "benchmarks.simulate_scale", *map(str, command)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return json.loads(ran.stdout.splitlines()[-1])
 
 
 if __name__ == "__main__":

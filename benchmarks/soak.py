@@ -24,6 +24,7 @@ import tempfile
 import threading
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, suppress
@@ -36,6 +37,7 @@ import numpy as np
 import requests
 from tqdm import tqdm
 
+from benchmarks import apart
 from tests import services
 
 # The client of the same checkout.
@@ -164,7 +166,7 @@ def _form(answer: requests.Response) -> str:
 # --- The parts
 
 
-class Part:
+class Part(ABC):
     """A process that dies and comes back."""
 
     def __init__(self, name: str) -> None:
@@ -173,22 +175,25 @@ class Part:
         # Held by whoever ends or begins it.
         self.hands = threading.Lock()
 
+    @abstractmethod
     def members(self) -> list[int]:
         """Its processes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def end(self, number: int) -> None:
         """Send this signal, and wait until it is gone."""
-        raise NotImplementedError
 
+    @abstractmethod
     def begin(self) -> None:
-        raise NotImplementedError
+        """Start it."""
 
+    @abstractmethod
     def signal(self, number: int) -> None:
-        raise NotImplementedError
+        """Send this signal to its processes."""
 
+    @abstractmethod
     def close(self) -> None:
-        raise NotImplementedError
+        """End it for good."""
 
     def begin_at_last(self) -> None:
         """Start, again and again should it not come up at once."""
@@ -939,8 +944,7 @@ def settled(world: World) -> bool:
 
 
 def soak(options: argparse.Namespace) -> dict[str, Any]:
-    for name in [name for name in os.environ if name.startswith("ELICIT_") and not name.startswith("ELICIT_TEST_")]:
-        del os.environ[name]
+    apart.forget_settings()
     folder = services.temporary_folder("elicit-soak-")
     logs = Path(options.logs or folder / "logs")
     logs.mkdir(parents=True, exist_ok=True)
