@@ -154,12 +154,16 @@ def _at_its_step(session: Session, trial: Trial, now: datetime) -> tuple[Session
 
 def _moved_on(session: Session, late: bool, now: datetime) -> Standing:
     """Note the sign of life, and end the session's step where that was its last trial."""
-    sessions.saw(session, now)
-    standing = selectors.standing(session)
     if late:
+        # Not open, and yet somebody is there.
+        session.seen_at = now
+        session.save(update_fields=["seen_at"])
+        standing = selectors.standing(session)
         if standing.next_trial is None:
             sessions.come_back_locked(session, now)
         return Standing(standing.done, standing.total, None)
+    sessions.saw(session, now)
+    standing = selectors.standing(session)
     if standing.next_trial is None:
         if session.status == SessionStatus.PRACTICE:
             sessions.after_practice(session, now)

@@ -438,8 +438,10 @@ def test_a_late_answer_without_room_is_stored_and_counts_towards_no_k() -> None:
 
     make.respond(selectors.open_trials(session)[0], now=LATER)
 
+    session.refresh_from_db()
     assert Response.objects.filter(trial__session=session).count() == 2
     assert selectors.study_progress(study).labels == labels
+    assert session.seen_at == LATER
 
 
 def test_the_last_answer_of_an_abandoned_session_completes_its_trials() -> None:
