@@ -11,7 +11,8 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS, connection, models
+from django.db import DEFAULT_DB_ALIAS, connections, models
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 Field = models.Field[Any, Any]
 Row = tuple[dict[str, Any], tuple[Any, ...]]
@@ -19,6 +20,26 @@ Row = tuple[dict[str, Any], tuple[Any, ...]]
 # The statements that each connection to PostgreSQL keeps the plan of, by name. They outlive its transactions.
 _prepared: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
 _numbers = count(1)
+
+
+class _Prepared:
+    """SQL that a connection to PostgreSQL is told once, and asked for by its name."""
+
+    def __init__(self, sql: str, parameters: int) -> None:
+        self.sql, self._name = sql, f"elicit_{next(_numbers)}"
+        numbers = count(1)
+        self._prepare = f"PREPARE {self._name} AS {re.sub('%s', lambda _: f'${next(numbers)}', sql)}"
+        self._execute = f"EXECUTE {self._name} ({', '.join('%s' for _ in range(parameters))})"
+
+    def ready(self, connection: BaseDatabaseWrapper, cursor: Any) -> str:
+        """What to send."""
+        if connection.vendor != "postgresql" or not settings.DATABASE_KEEPS_PLANS:
+            return self.sql
+        known = _prepared.setdefault(connection.connection, set())
+        if self._name not in known:
+            cursor.execute(self._prepare)
+            known.add(self._name)
+        return self._execute
 
 
 class Statement:
@@ -40,7 +61,8 @@ class Statement:
             pairs = [name.partition(".") for name in names.split()]
             return [(table, tables[table]._meta.get_field(field)) for table, _, field in pairs]  # type: ignore[misc]
 
-        self._tables, self._name = tables, f"elicit_{next(_numbers)}"
+        connection = connections[DEFAULT_DB_ALIAS]
+        self._tables = tables
         # In the model's own order, as `from_db` wants them.
         wanted = set(fields(columns))
         self._columns: list[tuple[str, Field]] = [
@@ -51,12 +73,13 @@ class Statement:
         ]
         self._parameters = [field for _, field in fields(parameters)]
         quote = connection.ops.quote_name
-        self.sql = sql.format(
+        sql = sql.format(
             columns=", ".join(f"{table}.{quote(str(field.column))}" for table, field in self._columns),
             **{name: f"{quote(model._meta.db_table)} AS {name}" for name, model in tables.items()},
         )
         if lock and connection.features.has_select_for_update:
-            self.sql += f" FOR UPDATE OF {lock}"
+            sql += f" FOR UPDATE OF {lock}"
+        self._sql = _Prepared(sql, len(self._parameters))
         # Of each table: where its key stands in a row, the names of its fields, and where these stand.
         self._parts: list[tuple[str, int, list[str], slice]] = []
         end = 0
@@ -80,25 +103,16 @@ class Statement:
 
     def all(self, *values: object) -> list[Row]:
         """Of each row: a model for each table, None where an outer join found none; and what comes after them."""
+        # Each use of Django's proxy for the connection looks up whose thread it is.
+        connection = connections[DEFAULT_DB_ALIAS]
         given = [
             field.get_db_prep_value(value, connection) for field, value in zip(self._parameters, values, strict=True)
         ]
         with connection.cursor() as cursor:
-            cursor.execute(self._ready(cursor), given)
-            return [self._made(list(row)) for row in cursor.fetchall()]
+            cursor.execute(self._sql.ready(connection, cursor), given)
+            return [self._made(connection, list(row)) for row in cursor.fetchall()]
 
-    def _ready(self, cursor: Any) -> str:
-        """What to send: on PostgreSQL the name of the statement, told to this connection first where it is new."""
-        if connection.vendor != "postgresql" or not settings.DATABASE_KEEPS_PLANS:
-            return self.sql
-        known = _prepared.setdefault(connection.connection, set())
-        if self._name not in known:
-            numbers = count(1)
-            cursor.execute(f"PREPARE {self._name} AS {re.sub('%s', lambda _: f'${next(numbers)}', self.sql)}")
-            known.add(self._name)
-        return f"EXECUTE {self._name} ({', '.join('%s' for _ in self._parameters)})"
-
-    def _made(self, row: list[Any]) -> Row:
+    def _made(self, connection: BaseDatabaseWrapper, row: list[Any]) -> Row:
         for place, convert, column in self._converters:
             row[place] = convert(row[place], column, connection)
         made: dict[str, Any] = {}
@@ -112,16 +126,18 @@ class Insertion:
     """An INSERT of one whole row, sent as `Model.save` sends it, but for signals."""
 
     def __init__(self, model: type[models.Model]) -> None:
-        quote = connection.ops.quote_name
+        quote = connections[DEFAULT_DB_ALIAS].ops.quote_name
         self._fields: list[Field] = list(model._meta.concrete_fields)
         columns = ", ".join(quote(str(field.column)) for field in self._fields)
         marks = ", ".join("%s" for _ in self._fields)
         table = quote(model._meta.db_table)
-        self.sql = f"INSERT INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608 (our own models' names)
+        insert = f"INSERT INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608 (our own models' names)
+        self._sql = _Prepared(insert, len(self._fields))
 
     def store(self, row: models.Model) -> None:
         """Raises IntegrityError where a constraint refuses the row."""
+        connection = connections[DEFAULT_DB_ALIAS]
         values = [field.get_db_prep_save(field.pre_save(row, add=True), connection) for field in self._fields]
         with connection.cursor() as cursor:
-            cursor.execute(self.sql, values)
+            cursor.execute(self._sql.ready(connection, cursor), values)
         row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS

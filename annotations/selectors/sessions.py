@@ -153,14 +153,24 @@ class Standing:
 
 def standing(session: Session) -> Standing:
     """`trial_counts` and `next_trial` in one query."""
+    return standing_once_answered(session, None)[0]
+
+
+def standing_once_answered(session: Session, trial: Trial | None) -> tuple[Standing, bool]:
+    """Where a session will stand once this trial is answered, and whether anything was said of it already: `said_of`
+    has something, or may have."""
     practising = session.status == SessionStatus.PRACTICE
-    found = _first_open(practising).first(session.pk, TrialKind.PRACTICE)
+    answered = _NO_TRIAL if trial is None else trial.pk
+    found = _first_open(practising).first(answered, answered, session.pk, TrialKind.PRACTICE)
     if found is None:
-        return Standing(0, 0, None)
-    models, (left, total) = found
-    trial: Trial = models["trial"]
-    trial.image, trial.check_item, trial.session = models["image"], models["check_item"], session
-    return Standing(total - left, total, trial if left else None)
+        return Standing(0, 0, None), True
+    models, (left, total, said) = found
+    following: Trial = models["trial"]
+    following.image, following.check_item, following.session = models["image"], models["check_item"], session
+    return Standing(total - left, total, following if left else None), bool(said)
+
+
+_NO_TRIAL = UUID(int=0)
 
 
 @cache
@@ -168,17 +178,25 @@ def _first_open(practising: bool) -> Statement:
     kinds = "told.kind = %s" if practising else "told.kind <> %s"
     return Statement(
         # What is done comes last, so that the first row is the next trial, and has counted all of them.
-        "SELECT {columns}, trial.open, trial.total FROM ("  # noqa: S608 (all of it stands here)
-        "SELECT told.*, SUM(CASE WHEN said.id IS NULL AND told.skipped_at IS NULL THEN 1 ELSE 0 END) OVER () AS open, "
-        "COUNT(*) OVER () AS total FROM {told} LEFT JOIN {said} ON said.trial_id = told.id AND said.current "
-        f"WHERE told.session_id = %s AND {kinds} "
-        "ORDER BY CASE WHEN said.id IS NULL AND told.skipped_at IS NULL THEN 0 ELSE 1 END, told.position LIMIT 1"
+        "SELECT {columns}, trial.left_open, trial.total, "  # noqa: S608 (all of it stands here)
+        "EXISTS (SELECT 1 FROM {earlier} WHERE earlier.trial_id = %s) FROM ("
+        "SELECT listed.*, SUM(listed.is_open) OVER () AS left_open, COUNT(*) OVER () AS total FROM ("
+        "SELECT told.*, CASE WHEN said.id IS NULL AND told.skipped_at IS NULL AND told.id <> %s "
+        "THEN 1 ELSE 0 END AS is_open FROM {told} LEFT JOIN {said} ON said.trial_id = told.id AND said.current "
+        f"WHERE told.session_id = %s AND {kinds}) AS listed ORDER BY listed.is_open DESC, listed.position LIMIT 1"
         ") AS trial JOIN {image} ON image.id = trial.image_id "
         "LEFT JOIN {check_item} ON check_item.id = trial.check_item_id",
-        tables={"trial": Trial, "image": Image, "check_item": CheckItem, "told": Trial, "said": Response},
+        tables={
+            "trial": Trial,
+            "image": Image,
+            "check_item": CheckItem,
+            "told": Trial,
+            "said": Response,
+            "earlier": Response,
+        },
         columns="trial.id trial.session trial.image trial.position trial.kind trial.framing trial.check_item image.id "
         "image.sha256 check_item.id check_item.kind check_item.note",
-        parameters="trial.session trial.kind",
+        parameters="trial.id trial.id trial.session trial.kind",
     )
 
 

@@ -73,7 +73,8 @@ def submit_response(
             session = trial.session
             categories = len(session.category_order) or selectors.category_count(session.study)
             elicited = check(named, impossible, selectors.answer_rules(session.study, categories))
-            said = selectors.said_of(trial)
+            ahead, spoken_of = selectors.standing_once_answered(session, trial)
+            said = selectors.said_of(trial) if spoken_of else []
             if (stored := next((each for each in said if each.pk == response_id), None)) is not None:
                 if stored.elicited != elicited:
                     raise refuse("response_id_taken")
@@ -81,6 +82,7 @@ def submit_response(
             current = next((each for each in said if each.current), None)
             if current is not None and current.pk != revises:
                 raise refuse("trial_already_answered")
+            was_open = session.is_open
             session, late = _at_its_step(session, trial, now)
             if current is not None:
                 Response.objects.filter(pk=current.pk).update(current=False)
@@ -93,7 +95,8 @@ def submit_response(
                 **vars(making),
             )
             _insertion().store(response)
-            return Accepted(response, True, _moved_on(session, late, now))
+            # Somebody who comes back may have lost trials.
+            return Accepted(response, True, _moved_on(session, late, now, ahead if was_open else None))
     except IntegrityError as error:
         # The trial was locked with its session, so the id is what stands in the way: another trial's answer has it.
         if not Response.objects.filter(pk=response_id).exists():
@@ -152,18 +155,18 @@ def _at_its_step(session: Session, trial: Trial, now: datetime) -> tuple[Session
     return session, False
 
 
-def _moved_on(session: Session, late: bool, now: datetime) -> Standing:
-    """Note the sign of life, and end the session's step where that was its last trial."""
+def _moved_on(session: Session, late: bool, now: datetime, standing: Standing | None = None) -> Standing:
+    """Note the sign of life, and end the session's step where that was its last trial. Where it stands is read where
+    it is not known."""
+    standing = standing or selectors.standing(session)
     if late:
         # Not open, and yet somebody is there.
         session.seen_at = now
         session.save(update_fields=["seen_at"])
-        standing = selectors.standing(session)
         if standing.next_trial is None:
             sessions.come_back_locked(session, now)
         return Standing(standing.done, standing.total, None)
     sessions.saw(session, now)
-    standing = selectors.standing(session)
     if standing.next_trial is None:
         if session.status == SessionStatus.PRACTICE:
             sessions.after_practice(session, now)

@@ -20,9 +20,9 @@ from tests import factories as make
 
 pytestmark = pytest.mark.django_db
 
-# The session by its link; the trial, with the session's lock; what was said of it; the answer; where the session
-# stands. Savepoints are the test's own.
-QUERIES_OF_AN_ANSWER = 5
+# The session by its link; the trial, with the session's lock; where the session will stand; the answer. Savepoints are
+# the test's own.
+QUERIES_OF_AN_ANSWER = 4
 
 
 def put(session: Session, trial: Trial) -> int:
@@ -50,7 +50,7 @@ def queries_of_an_answer(study: Study) -> list[str]:
 
 
 @pytest.mark.parametrize("images", [4, 40])
-def test_an_answer_takes_five_queries_however_many_images_there_are(images: int) -> None:
+def test_an_answer_takes_four_queries_however_many_images_there_are(images: int) -> None:
     study = make.make_study(dataset=make.make_dataset(images), images_per_session=4, repeats_per_session=1)
 
     assert len(queries_of_an_answer(study)) == QUERIES_OF_AN_ANSWER
