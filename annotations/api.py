@@ -42,7 +42,7 @@ class SessionLink(authentication.BaseAuthentication):
     keyword = "Session"
 
     def authenticate(self, request: Request) -> tuple[None, Session] | None:
-        keyword, _, token = request.headers.get("Authorization", "").partition(" ")
+        keyword, _, token = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
         if keyword != self.keyword:
             return None
         view: SessionApi = request.parser_context["view"]

@@ -177,13 +177,16 @@ _NO_TRIAL = UUID(int=0)
 def _first_open(practising: bool) -> Statement:
     kinds = "told.kind = %s" if practising else "told.kind <> %s"
     return Statement(
-        # What is done comes last, so that the first row is the next trial, and has counted all of them.
+        # What is done comes last, so that the first row is the next trial, and has counted all of them. A SELECT with a
+        # LIMIT looks for each trial's answer by its index; of a join the planner may make a walk through all answers,
+        # and a plan that is kept stays so as they grow.
         "SELECT {columns}, trial.left_open, trial.total, "  # noqa: S608 (all of it stands here)
         "EXISTS (SELECT 1 FROM {earlier} WHERE earlier.trial_id = %s) FROM ("
         "SELECT listed.*, SUM(listed.is_open) OVER () AS left_open, COUNT(*) OVER () AS total FROM ("
-        "SELECT told.*, CASE WHEN said.id IS NULL AND told.skipped_at IS NULL AND told.id <> %s "
-        "THEN 1 ELSE 0 END AS is_open FROM {told} LEFT JOIN {said} ON said.trial_id = told.id AND said.current "
-        f"WHERE told.session_id = %s AND {kinds}) AS listed ORDER BY listed.is_open DESC, listed.position LIMIT 1"
+        "SELECT told.*, CASE WHEN told.skipped_at IS NULL AND told.id <> %s AND "
+        "(SELECT 1 FROM {said} WHERE said.trial_id = told.id AND said.current LIMIT 1) IS NULL "
+        f"THEN 1 ELSE 0 END AS is_open FROM {{told}} WHERE told.session_id = %s AND {kinds}"
+        ") AS listed ORDER BY listed.is_open DESC, listed.position LIMIT 1"
         ") AS trial JOIN {image} ON image.id = trial.image_id "
         "LEFT JOIN {check_item} ON check_item.id = trial.check_item_id",
         tables={
