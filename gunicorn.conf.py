@@ -7,6 +7,7 @@ that a request came from. The token of a personal link is left out, and people's
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import shutil
 import subprocess
@@ -55,6 +56,16 @@ if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
     _master = os.getpid()
     # The workers, which are forks, end the same way.
     atexit.register(lambda: os.getpid() == _master and shutil.rmtree(_counts, ignore_errors=True))
+
+
+# The site is loaded once, and its workers, which are forks, share the memory that it takes.
+preload_app = True
+
+
+def pre_fork(server: object, worker: object) -> None:
+    """The collector marks what it looks at, and so would give each worker a copy of its own."""
+    gc.collect()
+    gc.freeze()
 
 
 def on_starting(server: object) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Sequence
 from typing import Any
 
 from celery import Celery
-from celery.signals import task_postrun, task_prerun
+from celery.signals import task_postrun, task_prerun, worker_init
 
 from elicit import logs
 
@@ -16,6 +17,14 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "elicit.settings")
 app = Celery("elicit")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+
+
+@worker_init.connect
+def _shares(**_: object) -> None:
+    """What is loaded before the processes of the pool are forked stays shared with them: the collector lets it be."""
+    app.loader.import_default_modules()
+    gc.collect()
+    gc.freeze()
 
 
 @task_prerun.connect

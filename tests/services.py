@@ -594,7 +594,7 @@ def beat(environment: Mapping[str, str], *arguments: str) -> Iterator[Service]:
     command = [
         "celery",
         "-A",
-        "elicit",
+        "elicit.clock",
         "beat",
         "--loglevel",
         "INFO",
