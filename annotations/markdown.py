@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 import nh3
 from django.utils.safestring import SafeString, mark_safe
@@ -18,6 +19,16 @@ def to_html(text: str, picture: Callable[[str], str | None] = lambda source: Non
     `picture` gives the address, on this site, of what stands between the brackets of `![words](source)`. Where it
     gives none the words alone are shown: pages load nothing from elsewhere.
     """
+    # Every visitor of a study reads the same. Where pictures are may change.
+    return _without_pictures(text) if "![" not in text else _to_html(text, picture)
+
+
+@lru_cache(maxsize=256)
+def _without_pictures(text: str) -> SafeString:
+    return _to_html(text, lambda source: None)
+
+
+def _to_html(text: str, picture: Callable[[str], str | None]) -> SafeString:
     tokens = _renderer.parse(text)
     for image in _images(tokens):
         address = picture(_source(image))

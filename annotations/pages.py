@@ -33,6 +33,7 @@ from annotations.models import (
     Framing,
     Outcome,
     Platform,
+    Recruitment,
     Response,
     Session,
     SessionStatus,
@@ -236,8 +237,8 @@ def study_page(request: HttpRequest, slug: str) -> HttpResponse:
             "form": form,
             "time_estimate": study.time_estimate,
             "pay_note": study.pay_note,
-            "pay": _pay(study),
-            "no_thanks": _no_thanks(request, study, visit),
+            "pay": _pay(recruiting),
+            "no_thanks": _no_thanks(request, visit, recruiting),
         },
         422 if form.is_bound else 200,
     )
@@ -264,11 +265,11 @@ def _not_admitted(request: HttpRequest, study: Study, code: str) -> HttpResponse
     return _message(request, *shown, 200 if code == "preview" else 400, study=study)
 
 
-def _no_thanks(request: HttpRequest, study: Study, visit: Visit) -> str:
+def _no_thanks(request: HttpRequest, visit: Visit, recruiting: Recruitment) -> str:
     """The way out for whoever does not agree, where the platform wants to hear of it."""
-    if not recruited.departure(study, Outcome.NO_CONSENT).code and visit.platform != Platform.PROLIFIC:
+    if not recruiting.code(Outcome.NO_CONSENT) and visit.platform != Platform.PROLIFIC:
         return ""
-    return f"{reverse('no-thanks', args=[study.slug])}?{request.GET.urlencode()}"
+    return f"{reverse('no-thanks', args=[recruiting.study.slug])}?{request.GET.urlencode()}"
 
 
 @never_cache
@@ -291,9 +292,8 @@ def no_thanks(request: HttpRequest, slug: str) -> HttpResponse:
     return _message(request, _("You chose not to take part"), text, 200, study=study, departure=departure)
 
 
-def _pay(study: Study) -> dict[str, str] | None:
+def _pay(recruiting: Recruitment) -> dict[str, str] | None:
     """What is promised, for the pages before the work; None where nothing is."""
-    recruiting = recruited.of_study(study)
     if not (recruiting.base_minor or recruiting.bonus_most_minor):
         return None
     return {
@@ -401,8 +401,11 @@ def session_page(request: HttpRequest, session: Session) -> HttpResponse:
             return _done(request, session)
 
 
-def _context(request: HttpRequest, session: Session, **context: Any) -> dict[str, Any]:
-    done, total = selectors.trial_counts(session)
+def _context(
+    request: HttpRequest, session: Session, counts: tuple[int, int] | None = None, **context: Any
+) -> dict[str, Any]:
+    """What a session's page shows whatever its step; `counts` as `selectors.trial_counts` where they are known."""
+    done, total = selectors.trial_counts(session) if counts is None else counts
     progress = {"done": done, "total": total, "percent": round(100 * done / total)} if total else None
     return {
         "study": session.study,
@@ -422,11 +425,12 @@ def _instructions(request: HttpRequest, session: Session) -> HttpResponse:
     context = _context(
         request,
         session,
+        counts=(0, 0),
         instructions_html=study_html(study.instructions, study),
         trial_count=selectors.trials_in_session(study) // len(Framing(study.framing).asked),
         questions=len(Framing(study.framing).asked),
         practice_count=len(study.practice),
-        pay=_pay(study),
+        pay=_pay(recruited.of_study(study)),
         form_action=reverse("leave-instructions", args=[session.token]),
     )
     return _page(request, "instructions", context)
@@ -442,12 +446,13 @@ def _trial(request: HttpRequest, session: Session) -> HttpResponse:
     study = session.study
     practising = session.status == SessionStatus.PRACTICE
     names = selectors.category_names(study)
-    waiting = [trial_json(trial, study) for trial in selectors.open_trials(session)]
+    step = selectors.step_of(session)
+    waiting = [trial_json(trial, study) for trial in step.waiting]
     if not waiting:
         if practising:
             return _practised(request, session)
         return redirect("session", session.token)  # the last answer came in while this page was being made
-    context = _context(request, session)
+    context = _context(request, session, counts=(step.done, step.total))
     context |= _trial_context(
         study,
         names,
@@ -461,11 +466,11 @@ def _trial(request: HttpRequest, session: Session) -> HttpResponse:
         stage="practice" if practising else "trials",
         answered=[
             {**trial_json(trial, study), "response": _said(response)}
-            for trial, response in selectors.answered_trials(session)
+            for trial, response in selectors.open_to_correction(step)
         ],
-        done=context["progress"]["done"],
-        total=context["progress"]["total"],
-        back=selectors.steps_back(session),
+        done=step.done,
+        total=step.total,
+        back=step.steps_back,
         break_every=None if practising else study.break_every,
     )
     return _page(request, "trial", context)
@@ -682,13 +687,13 @@ def preview(request: HttpRequest, study: Study, step: str, following: str) -> Ht
             "form": ConsentForm(initial={"version": consent.version if consent else 0}),
             "time_estimate": study.time_estimate,
             "pay_note": study.pay_note,
-            "pay": _pay(study),
+            "pay": _pay(recruited.of_study(study)),
         },
         "instructions": lambda: {
             "trial_count": selectors.trials_in_session(study) // asked,
             "questions": asked,
             "practice_count": len(study.practice),
-            "pay": _pay(study),
+            "pay": _pay(recruited.of_study(study)),
         },
         "comprehension": lambda: {"form": ComprehensionForm(study.comprehension, initial={"_attempt": 0})},
         "questionnaire": lambda: {"form": QuestionnaireForm(study.questionnaire)},

@@ -25,15 +25,15 @@ _numbers = count(1)
 class _Prepared:
     """SQL that a connection to PostgreSQL is told once, and asked for by its name."""
 
-    def __init__(self, sql: str, parameters: int) -> None:
-        self.sql, self._name = sql, f"elicit_{next(_numbers)}"
+    def __init__(self, sql: str, parameters: int, keep: bool = True) -> None:
+        self.sql, self._name, self._keep = sql, f"elicit_{next(_numbers)}", keep
         numbers = count(1)
         self._prepare = f"PREPARE {self._name} AS {re.sub('%s', lambda _: f'${next(numbers)}', sql)}"
         self._execute = f"EXECUTE {self._name} ({', '.join('%s' for _ in range(parameters))})"
 
     def ready(self, connection: BaseDatabaseWrapper, cursor: Any) -> str:
         """What to send."""
-        if connection.vendor != "postgresql" or not settings.DATABASE_KEEPS_PLANS:
+        if connection.vendor != "postgresql" or not (self._keep and settings.DATABASE_KEEPS_PLANS):
             return self.sql
         known = _prepared.setdefault(connection.connection, set())
         if self._name not in known:
@@ -48,18 +48,31 @@ class Statement:
     Args:
         sql: with `{columns}`, and `{name}` for each table that ``tables`` gives a name to.
         tables: the models, by the names that the SQL knows their tables by.
-        columns: `table.field`, each table's primary key among them. What the SQL selects after `{columns}` comes as
-            the database gives it.
+        columns: `table.field`, each table's primary key among them, or `table.*` for all of it. What the SQL selects
+            after `{columns}` comes as the database gives it.
         parameters: of which field each `%s` is a value.
         lock: the table whose rows are locked, where the database locks rows.
+        keep: whether PostgreSQL keeps its plan; not of a table that grows a thousandfold in a moment, for which the
+            plan of before would be a bad one until the next ANALYZE.
     """
 
     def __init__(
-        self, sql: str, *, tables: Mapping[str, type[models.Model]], columns: str, parameters: str, lock: str = ""
+        self,
+        sql: str,
+        *,
+        tables: Mapping[str, type[models.Model]],
+        columns: str,
+        parameters: str,
+        lock: str = "",
+        keep: bool = True,
     ) -> None:
         def fields(names: str) -> list[tuple[str, Field]]:
-            pairs = [name.partition(".") for name in names.split()]
-            return [(table, tables[table]._meta.get_field(field)) for table, _, field in pairs]  # type: ignore[misc]
+            found: list[tuple[str, Field]] = []
+            for name in names.split():
+                table, _, field = name.partition(".")
+                meta = tables[table]._meta
+                found += [(table, each) for each in (meta.concrete_fields if field == "*" else [meta.get_field(field)])]  # type: ignore[misc]
+            return found
 
         connection = connections[DEFAULT_DB_ALIAS]
         self._tables = tables
@@ -79,7 +92,7 @@ class Statement:
         )
         if lock and connection.features.has_select_for_update:
             sql += f" FOR UPDATE OF {lock}"
-        self._sql = _Prepared(sql, len(self._parameters))
+        self._sql = _Prepared(sql, len(self._parameters), keep)
         # Of each table: where its key stands in a row, the names of its fields, and where these stand.
         self._parts: list[tuple[str, int, list[str], slice]] = []
         end = 0

@@ -1,7 +1,9 @@
 """What a crowd waits for that comes all at once: `python -m benchmarks.burst`, some two minutes.
 
 2,000 people open a study's link within 10 seconds, agree, leave the instructions and get their first trial, on the
-pages that a browser gets, as fast as the site lets them: nobody reads. The study has room for just so many. The site
+pages that a browser gets. The study has room for just so many. They read consent and instructions: half of them take
+longer than `--read` seconds for a page, most a third to three times as long. With `--read 0` nobody reads, and all five
+requests of everybody come as fast as the site lets them. Reading is no waiting. The site
 runs as in `benchmarks.serve`; it and the crowd, a process with a thread for each of them, share the machine. Images and
 static files, which a proxy sends or a browser keeps, are not fetched.
 
@@ -14,13 +16,16 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import math
 import os
+import random
 import re
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,6 +38,8 @@ from benchmarks import apart, serve
 from tests import services
 
 MOST_WAIT_SECONDS = 10.0
+# Less than gunicorn's two seconds.
+KEPT_OPEN_SECONDS = 1.5
 PER_SESSION = 25
 IMAGES = 1000
 
@@ -43,6 +50,7 @@ class Figures:
 
     people: int
     within_seconds: float
+    read_seconds: float
     at_their_first_trial: int
     statuses: dict[str, int]
     wait_p50: float
@@ -107,8 +115,9 @@ class Refused(Exception):
 class Person:
     """One browser: a connection, its cookies, and how long it waited."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, reads: Iterator[float]) -> None:
         where = urlsplit(url)
+        self._reads = reads
         self._connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=60)
         self._cookies: dict[str, str] = {}
         self.waited = self.first = 0.0
@@ -140,6 +149,14 @@ class Person:
             raise Refused(f"GET {status}")
         return body
 
+    def _read(self, path: str) -> str:
+        body = self._page(path)
+        # A browser lets go of the connection sooner than people have read.
+        if (seconds := next(self._reads)) > KEPT_OPEN_SECONDS:
+            self._connection.close()
+        time.sleep(seconds)
+        return body
+
     def _send(self, path: str, page: str, **form: str) -> str:
         token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page)
         said = {"csrfmiddlewaretoken": token[1] if token else "", **form}
@@ -150,15 +167,22 @@ class Person:
 
     def come(self, slug: str) -> None:
         """From the link to the first trial."""
-        consent = self._page(f"/study/{slug}/")
+        consent = self._read(f"/study/{slug}/")
         here = self._send(f"/study/{slug}/", consent, agree="on", version="1")
-        self._send(f"{here}instructions", self._page(here))
+        self._send(f"{here}instructions", self._read(here))
         if 'id="trial-data"' not in self._page(here):
             raise Refused("no trial")
         self._connection.close()
 
 
-def crowd(url: str, slug: str, people: int, within: float) -> dict[str, Any]:
+def readings(number: int, median: float) -> Iterator[float]:
+    """How many seconds this person reads each page."""
+    draw = random.Random(number)
+    while True:
+        yield draw.lognormvariate(math.log(median), 0.55) if median else 0.0
+
+
+def crowd(url: str, slug: str, people: int, within: float, read: float) -> dict[str, Any]:
     """Everybody comes, evenly spread over this time. Their waits, and what kept the others."""
     waits: list[tuple[float, float]] = []
     kept: Counter[str] = Counter()
@@ -166,7 +190,7 @@ def crowd(url: str, slug: str, people: int, within: float) -> dict[str, Any]:
 
     def one(number: int) -> None:
         time.sleep(max(0.0, began + number * within / people - time.perf_counter()))
-        person = Person(url)
+        person = Person(url, readings(number, read))
         try:
             person.come(slug)
         except (Refused, OSError, http.client.HTTPException) as error:
@@ -183,7 +207,7 @@ def crowd(url: str, slug: str, people: int, within: float) -> dict[str, Any]:
     return {"waits": waits, "kept": dict(kept), "seconds": time.perf_counter() - began}
 
 
-def measure(people: int, within: float) -> Figures:
+def measure(people: int, within: float, read: float) -> Figures:
     server, broker = services.own_postgres(durable=True).url, services.redis()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="elicit-burst-")))
@@ -192,13 +216,14 @@ def measure(people: int, within: float) -> Figures:
         serve.analyze(site["ELICIT_DATABASE_URL"])
         web = stack.enter_context(services.gunicorn(serve.web_command(), site))
         busy = os.getloadavg()[0]
-        came = apart.run("burst", os.environ, "crowd", web.url, slug, people, within)
+        came = apart.run("burst", os.environ, "crowd", web.url, slug, people, within, read)
         waits, firsts = (
             (np.array(each) for each in zip(*came["waits"], strict=True)) if came["waits"] else ([0.0], [0.0])
         )
         return Figures(
             people=people,
             within_seconds=within,
+            read_seconds=read,
             at_their_first_trial=len(came["waits"]),
             statuses=came["kept"],
             wait_p50=float(np.quantile(waits, 0.5)),
@@ -215,18 +240,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--people", type=int, default=2000, help="a multiple of 40: the study's K is people / 40")
     parser.add_argument("--within", type=float, default=10.0, metavar="SECONDS")
+    parser.add_argument("--read", type=float, default=15.0, metavar="SECONDS", help="half read a page for longer")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if options.people < 40 or options.people % 40:
         parser.error("--people: a multiple of 40")
     apart.forget_settings()
-    found = measure(options.people, options.within)
+    found = measure(options.people, options.within, options.read)
     if options.json:
         print(json.dumps(asdict(found)))
     else:
         print(
-            f"{found.people} people within {found.within_seconds:g} s: {found.at_their_first_trial} came to their "
-            f"first trial, others {found.statuses or 'none'}\n"
+            f"{found.people} people within {found.within_seconds:g} s, who read {found.read_seconds:g} s a page: "
+            f"{found.at_their_first_trial} came to their first trial, others {found.statuses or 'none'}\n"
             f"  waited {found.wait_p50:.1f} s (median), {found.wait_p95:.1f} s (95th percentile), "
             f"{found.wait_most:.1f} s at most; the consent page {found.consent_page_p95:.1f} s (95th percentile)\n"
             f"  {found.seconds_in_all:.0f} s in all; K {'' if found.k_exact else 'NOT '}exact; load {found.load:.1f}"
@@ -241,7 +267,7 @@ if __name__ == "__main__":
             print(json.dumps(prepare(int(people))))
         case ["exact"]:
             print(json.dumps(is_exact()))
-        case ["crowd", url, slug, people, within]:
-            print(json.dumps(crowd(url, slug, int(people), float(within))))
+        case ["crowd", url, slug, people, within, read]:
+            print(json.dumps(crowd(url, slug, int(people), float(within), float(read))))
         case _:
             main()

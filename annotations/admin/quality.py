@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -15,7 +15,8 @@ from django.contrib import messages
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
@@ -42,7 +43,7 @@ from annotations.services import leaving
 from annotations.services import quality as service
 from elicit.figures import DRAWING_POLICY, Figure
 from elicit.labels.errors import Refusal
-from elicit.labels.quality import ABOUT, RECOMMENDED, Measure, in_words
+from elicit.labels.quality import ABOUT, RECOMMENDED, Measure, Measured, in_words
 from elicit.shares import Shares, of_label
 
 CORE = (
@@ -100,6 +101,13 @@ class Column:
     sorted: str
 
 
+class _Echo:
+    """A file that gives back what is written to it, so that a table is sent line by line."""
+
+    def write(self, text: str) -> str:
+        return text
+
+
 class QualityPage(StudyPage):
     """The list of sessions with their measures, and what the rules would do."""
 
@@ -111,7 +119,7 @@ class QualityPage(StudyPage):
 
     def more_urls(self) -> Sequence[URLPattern]:
         here = f"<int:pk>/{self.key}"
-        views: list[tuple[str, str, Callable[..., HttpResponse]]] = [
+        views: list[tuple[str, str, Callable[..., HttpResponseBase]]] = [
             ("rules/", "rules", self.rules),
             ("apply/", "apply", self.apply),
             ("checks/", "checks", self.checks),
@@ -134,8 +142,9 @@ class QualityPage(StudyPage):
         columns = tuple(Measure) if every else CORE
         sort, backwards = _order(request.GET.get("sort", ""))
         page = max(0, _number(request.GET.get("page", "")) - 1)
-        some, number = found_out.listed_sessions(study, show, sort, backwards, page * AT_ONCE, AT_ONCE)
-        unmeasured, finished = found_out.unmeasured(study), study.sessions.filter(found_out.MEASURED).count()
+        some = found_out.listed_sessions(study, show, sort, backwards, page * AT_ONCE, AT_ONCE)
+        counted, run = found_out.count_measured(study), found_out.flag_counts(study)
+        number = counted.shown(show, run.would if run else 0)
         kept = {"show": show, **({"columns": "all"} if every else {})}
 
         def head(key: str, title: str, what: str) -> Column:
@@ -144,7 +153,8 @@ class QualityPage(StudyPage):
             return Column(title, what, f"?{urlencode({**kept, 'sort': turned})}", now)
 
         return {
-            "run": found_out.flag_counts(study),
+            "run": run,
+            "of": counted.included,
             "lines": [self._line(study, row, columns) for row in some],
             "columns": [head(each.value, ABOUT[each].title, ABOUT[each].what) for each in columns],
             "first": head("annotator", "Annotator", "Their pseudonym"),
@@ -155,9 +165,9 @@ class QualityPage(StudyPage):
             "sort": request.GET.get("sort", ""),
             "found": number,
             "pages": _pages(page, number, {**kept, "sort": request.GET.get("sort", "")}),
-            "measured": finished - unmeasured,
-            "unmeasured": unmeasured,
-            "measured_at": found_out.measured_at(study),
+            "measured": counted.measured,
+            "unmeasured": counted.finished - counted.measured,
+            "measured_at": counted.measured_at,
             "checks_made": found_out.check_items(study),
             "draft": study.status == StudyStatus.DRAFT,
             "may_check": request.user.has_perm("annotations.change_study"),
@@ -177,12 +187,14 @@ class QualityPage(StudyPage):
             cells.append(Cell("–" if value is None else in_words(name, value), count, name.value in broken))
         return Line(row, self._at("card", study, row.session.pk), cells)
 
-    def file(self, request: HttpRequest, study: Study) -> HttpResponse:
+    def file(self, request: HttpRequest, study: Study) -> StreamingHttpResponse:
         """Every measure of everybody, under pseudonyms."""
-        response = HttpResponse(content_type="text/csv; charset=utf-8")
-        response["Content-Disposition"] = f'attachment; filename="{study.slug}-quality.csv"'
         rows = found_out.in_table(found_out.measured_sessions(study))
-        csv.writer(response).writerows([plain_cell(cell) for cell in row] for row in rows)
+        lines = csv.writer(_Echo())
+        response = StreamingHttpResponse(
+            (lines.writerow([plain_cell(cell) for cell in row]) for row in rows), content_type="text/csv; charset=utf-8"
+        )
+        response["Content-Disposition"] = f'attachment; filename="{study.slug}-quality.csv"'
         return response
 
     # --- Rules
@@ -226,7 +238,7 @@ class QualityPage(StudyPage):
         """A rule's outcome with the drawing of its measure."""
         one = run.rules[place]
         name = Measure(one.rule.measure)
-        figure = self._spread(study, name, one.rule.threshold)
+        figure = quality_figures.spread(name, run.measures[name], one.rule.threshold, "threshold")
         query = urlencode({"at": f"{one.rule.threshold:g}"})
         return {
             "one": one,
@@ -234,10 +246,6 @@ class QualityPage(StudyPage):
             "figure": figure,
             "source": f"{self._at('spread', study, name.value)}?{query}",
         }
-
-    def _spread(self, study: Study, name: Measure, mark: float | None, what: str = "threshold") -> Figure | None:
-        rows = found_out.latest_sessions(study, "in")
-        return quality_figures.spread(name, found_out.measures_of(rows)[name], mark, what)
 
     def spread(self, request: HttpRequest, study: Study, name: str) -> HttpResponse:
         """The drawing of where everybody lies on a measure."""
@@ -250,7 +258,8 @@ class QualityPage(StudyPage):
         if mark is not None and not np.isfinite(mark):
             mark = None
         what = "this annotator" if "session" in request.GET else "threshold"
-        return _drawing(self._spread(study, Measure(name), mark, what))
+        measures = found_out.latest(study, "in").measures
+        return _drawing(quality_figures.spread(Measure(name), measures[Measure(name)], mark, what))
 
     def apply(self, request: HttpRequest, study: Study) -> HttpResponse:
         """Say what the saved rules would do, and do it once that is confirmed."""
@@ -317,7 +326,7 @@ class QualityPage(StudyPage):
             if done:
                 return redirect(self._at("card", study, session))
         seen = found_out.card(found)
-        rows = found_out.latest_sessions(study)
+        usual = found_out.latest(study, "in").measures
         mine = found_out.measured_session(found)
         before, after = found_out.neighbours(study, found)
         names = selectors.category_names(study)
@@ -329,8 +338,8 @@ class QualityPage(StudyPage):
                 "title": f"{found.participant.annotator}: {study.name}",
                 "session": found,
                 "mine": mine,
-                "places": self._places(study, rows, mine) if mine else [],
-                "figures": self._figures(study, seen, rows),
+                "places": self._places(usual, mine) if mine else [],
+                "figures": self._figures(study, seen, usual),
                 "agreement": _agreement(seen),
                 "strip": [_answer(each, study, names) for each in seen.strip],
                 "repeats": [_answer(each, study, names) for each in seen.strip if each.again is not None],
@@ -403,20 +412,20 @@ class QualityPage(StudyPage):
     def card_figure(self, request: HttpRequest, study: Study, session: UUID, name: str) -> HttpResponse:
         """A drawing of one annotator's page."""
         seen = found_out.card(self._session(study, session))
-        drawn = {each.name: each for each in _drawn(seen, found_out.latest_sessions(study))}
+        drawn = {each.name: each for each in _drawn(seen, found_out.latest(study, "in").measures)}
         return _drawing(drawn.get(name))
 
-    def _figures(self, study: Study, seen: Card, rows: Sequence[MeasuredSession]) -> list[tuple[Figure, str]]:
-        return [(figure, self._at("card_figure", study, seen.session.pk, figure.name)) for figure in _drawn(seen, rows)]
+    def _figures(self, study: Study, seen: Card, usual: Mapping[Measure, Measured]) -> list[tuple[Figure, str]]:
+        drawn = _drawn(seen, usual)
+        return [(figure, self._at("card_figure", study, seen.session.pk, figure.name)) for figure in drawn]
 
-    def _places(self, study: Study, rows: Sequence[MeasuredSession], mine: MeasuredSession) -> list[dict[str, Any]]:
+    def _places(self, usual: Mapping[Measure, Measured], mine: MeasuredSession) -> list[dict[str, Any]]:
         """Each known measure of one, beside everybody's."""
-        found = found_out.measures_of([row for row in rows if row.session.excluded_at is None])
         broken = {rule.measure for rule in mine.broken}
         places = []
         for name in Measure:
             value, count = mine.measures.get(name.value, (None, 0))
-            others = found[name].values[found[name].known]
+            others = usual[name].values[usual[name].known]
             if value is None:
                 continue
             low, middle, high = np.quantile(others, [0.1, 0.5, 0.9]).tolist() if len(others) else (value,) * 3
@@ -515,12 +524,12 @@ def _along(value: float, others: np.ndarray[Any, np.dtype[np.float64]]) -> str:
     return f"{50.0 if high == low else 100 * (value - low) / (high - low):.2f}"
 
 
-def _drawn(seen: Card, rows: Sequence[MeasuredSession]) -> list[Figure]:
+def _drawn(seen: Card, usual: Mapping[Measure, Measured]) -> list[Figure]:
     """The figures that there is something to draw for."""
     figures = [quality_figures.reliability(seen.calibration)] if seen.calibration else []
     if seen.seconds:
-        usual = found_out.measures_of(rows)[Measure.MEDIAN_SECONDS]
-        everybody = float(np.median(usual.values[usual.known])) if usual.known.any() else None
+        seconds = usual[Measure.MEDIAN_SECONDS]
+        everybody = float(np.median(seconds.values[seconds.known])) if seconds.known.any() else None
         figures.append(quality_figures.pace(seen.seconds, everybody))
     return figures
 

@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 
+from annotations.admin.tables import KeysFirst
 from annotations.models import ExclusionReason, Response, Session, Trial
 from annotations.services import leaving
 from elicit.labels.errors import Refusal
@@ -118,6 +119,7 @@ class SessionAdmin(ReadOnly):
     list_filter = ("study", "status", "consistency__verdict", "exclusion_reason")
     list_select_related = ("participant", "study", "consistency")
     show_full_result_count = False
+    paginator = KeysFirst
     search_fields = ("participant__annotator",)
     inlines = (TrialInline,)
     fields = (

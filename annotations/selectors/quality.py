@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from annotations.models import (
     CheckOutcome,
     Framing,
-    Image,
     QualityRule,
     Response,
     Session,
@@ -43,8 +42,8 @@ __all__ = [
     "dry_run",
     "flagged",
     "item_problem",
+    "latest",
     "measured_sessions",
-    "measures_of",
     "neighbours",
     "sittings",
     "unmeasured",
@@ -138,10 +137,30 @@ def unmeasured(study: Study) -> int:
     return study.sessions.filter(MEASURED, quality__isnull=True).count()
 
 
-def measured_at(study: Study) -> datetime | None:
-    """When the newest measures were taken."""
-    newest: datetime | None = SessionQuality.objects.filter(session__study=study).aggregate(at=Max("computed_at"))["at"]
-    return newest
+@dataclass(frozen=True)
+class Counted:
+    """Completed sessions: ``finished``, of these ``measured``, and of those the ones that are ``included``."""
+
+    finished: int
+    measured: int
+    included: int
+    measured_at: datetime | None
+
+    def shown(self, show: str, flagged: int) -> int:
+        """How many a list shows, see `SHOWN`."""
+        by_name = {"all": self.measured, "in": self.included, "excluded": self.measured - self.included}
+        return by_name.get(show, flagged)
+
+
+def count_measured(study: Study) -> Counted:
+    """In one walk through the study's sessions."""
+    counts = study.sessions.filter(MEASURED).aggregate(
+        finished=Count("pk"),
+        measured=Count("quality"),
+        included=Count("quality", filter=Q(excluded_at__isnull=True)),
+        measured_at=Max("quality__computed_at"),
+    )
+    return Counted(**counts)
 
 
 @dataclass(frozen=True)
@@ -165,7 +184,7 @@ SHOWN = {
     "excluded": Q(session__excluded_at__isnull=False),
 }
 """Whom a list of sessions may show, by name."""
-MOST_COMPARED = 5000
+MOST_COMPARED = 2000
 """Sessions that a page reads to compare one, or a rule, with: the latest of a study that has more."""
 
 
@@ -176,23 +195,63 @@ def _measured(study: Study, show: str = "all") -> QuerySet[SessionQuality]:
 
 
 def _as_rows(rows: QuerySet[SessionQuality]) -> list[MeasuredSession]:
+    session = (
+        "id",
+        "study",
+        "excluded_at",
+        "exclusion_reason",
+        "consented_at",
+        "completed_at",
+        "participant__annotator",
+    )
+    lean = rows.select_related("session__participant").only("measures", *(f"session__{name}" for name in session))
     return [
         MeasuredSession(
             row.session, {name: (value, n) for name, (value, n) in row.measures.items()}, list(row.breaks.all())
         )
-        for row in rows.select_related("session__participant").prefetch_related("breaks")
+        for row in lean.prefetch_related("breaks")
     ]
 
 
-def measured_sessions(study: Study) -> list[MeasuredSession]:
-    """All that are measured, oldest first."""
-    return _as_rows(_measured(study))
+AT_ONCE = 1000
 
 
-def latest_sessions(study: Study, show: str = "all", most: int = 0) -> list[MeasuredSession]:
-    """The latest `most` (0: `MOST_COMPARED`) that are measured, oldest first."""
-    newest = _measured(study, show).reverse()[: most or MOST_COMPARED]
-    return _as_rows(newest)[::-1]
+def measured_sessions(study: Study) -> Iterator[MeasuredSession]:
+    """All that are measured, oldest first, read a thousand at a time."""
+    rows = _measured(study)
+    while some := _as_rows(rows[:AT_ONCE]):
+        yield from some
+        last = some[-1].session
+        rows = _measured(study).filter(
+            Q(session__consented_at__gt=last.consented_at)
+            | Q(session__consented_at=last.consented_at, session_id__gt=last.pk),
+            session__consented_at__gte=last.consented_at,
+        )
+
+
+@dataclass(frozen=True)
+class Latest:
+    """The latest sessions that are measured, oldest first, `MOST_COMPARED` at the most: then there may be more
+    (``some``)."""
+
+    sessions: list[UUID]
+    measures: dict[Measure, Measured]
+
+    @property
+    def some(self) -> bool:
+        return len(self.sessions) == MOST_COMPARED
+
+
+def latest(study: Study, show: str = "all") -> Latest:
+    """What a session, or a rule, is compared with."""
+    rows = list(_measured(study, show).reverse().values_list("session_id", "measures")[:MOST_COMPARED])[::-1]
+    found = {}
+    for name in Measure:
+        pairs = [measures.get(name.value, (0.0, 0)) for _, measures in rows]
+        found[name] = Measured(
+            np.array([value for value, _ in pairs], dtype=np.float64), np.array([n for _, n in pairs], dtype=np.int64)
+        )
+    return Latest([session for session, _ in rows], found)
 
 
 def measured_session(session: Session) -> MeasuredSession | None:
@@ -202,9 +261,9 @@ def measured_session(session: Session) -> MeasuredSession | None:
 
 def listed_sessions(
     study: Study, show: str, sort: str, backwards: bool, start: int, number: int
-) -> tuple[list[MeasuredSession], int]:
-    """Some of a list that the database sorts, and how many are on it. `sort`: a measure, `annotator`, `breaks` or
-    nothing; those of whom a measure is not known come last."""
+) -> list[MeasuredSession]:
+    """Some of a list that the database sorts. `sort`: a measure, `annotator`, `breaks` or nothing; those of whom a
+    measure is not known come last."""
     rows = _measured(study, show)
     if sort == "annotator":
         by = F("session__participant__annotator")
@@ -216,15 +275,14 @@ def listed_sessions(
     if sort:
         key = by.desc(nulls_last=True) if backwards else by.asc(nulls_last=True)
         rows = rows.order_by(key, "session__consented_at", "session_id")
-    return _as_rows(rows[start : start + number]), _measured(study, show).count()
+    return _as_rows(rows[start : start + number])
 
 
 @dataclass(frozen=True)
 class Flagged:
-    """Whom the stored rules flag: ``would`` of ``of`` who are in, and each rule with how many break it."""
+    """Whom the stored rules flag: ``would`` of those who are in, and each rule with how many break it."""
 
     would: int
-    of: int
     rules: list[tuple[QualityRule, int]]
 
 
@@ -239,18 +297,7 @@ def flag_counts(study: Study) -> Flagged | None:
         sessionquality__session__excluded_at__isnull=True,
     )
     by_rule = dict(broken.order_by().values_list("qualityrule_id").annotate(Count("pk")))
-    return Flagged(flagged(study).count(), _measured(study, "in").count(), [(r, by_rule.get(r.pk, 0)) for r in rules])
-
-
-def measures_of(rows: Sequence[MeasuredSession]) -> dict[Measure, Measured]:
-    """The rows' measures as arrays."""
-    found = {}
-    for name in Measure:
-        pairs = [row.measures.get(name.value, (0.0, 0)) for row in rows]
-        found[name] = Measured(
-            np.array([value for value, _ in pairs], dtype=np.float64), np.array([n for _, n in pairs], dtype=np.int64)
-        )
-    return found
+    return Flagged(flagged(study).count(), [(rule, by_rule.get(rule.pk, 0)) for rule in rules])
 
 
 @dataclass(frozen=True)
@@ -268,6 +315,7 @@ class DryRun:
 
     ``labels``: labels that cease to count, of ``labels_wanted`` in the study; their places reopen. ``images``: how
     many images lose some. ``replacing_minor``: what as many sessions cost so far, None where nothing was paid yet.
+    ``measures``: of those that were looked at, ``some`` of all.
     """
 
     rules: list[RuleRun]
@@ -278,6 +326,7 @@ class DryRun:
     images: int
     replacing_minor: int | None
     currency: str
+    measures: Mapping[Measure, Measured]
     some: bool = False
 
 
@@ -285,38 +334,39 @@ def dry_run(study: Study, rules: Sequence[QualityRule] | None = None, *, to_appl
     """What the study's rules, or those given, would exclude: of its completed sessions, those that are in; of a study
     with more than `MOST_COMPARED`, the latest (``some``) or, `to_apply` the stored rules, the latest that they flag."""
     tried = list(study.quality_rules.all()) if rules is None else list(rules)
-    rows = latest_sessions(study, "in")
-    of, some = len(rows), len(rows) == MOST_COMPARED
+    looked_at = latest(study, "in")
+    of, some = len(looked_at.sessions), looked_at.some
     if some and to_apply:
-        rows, of = latest_sessions(study, "flagged"), _measured(study, "in").count()
-    found = measures_of(rows)
-    broken = quality.broken_rules(found, [rule.rule for rule in tried])
+        looked_at, of = latest(study, "flagged"), count_measured(study).included
+    broken = quality.broken_rules(looked_at.measures, [rule.rule for rule in tried])
+    breaking = np.flatnonzero(broken.any(axis=1))
+    keys = [looked_at.sessions[place] for place in breaking]
+    known = {row.session.pk: row for row in _as_rows(_measured(study).filter(session__in=keys))}
+    rows = {place: known[key] for place, key in zip(breaking.tolist(), keys, strict=True) if key in known}
     runs = [
         RuleRun(
             rule,
-            [rows[place] for place in np.flatnonzero(broken[:, column])],
-            int((found[Measure(rule.measure)].counts >= rule.least).sum()),
+            [row for place, row in rows.items() if broken[place, column]],
+            int((looked_at.measures[Measure(rule.measure)].counts >= rule.least).sum()),
         )
         for column, rule in enumerate(tried)
     ]
-    would = [
-        (rows[place], [tried[column] for column in np.flatnonzero(broken[place])])
-        for place in np.flatnonzero(broken.any(axis=1))
-    ]
+    would = [(row, [tried[column] for column in np.flatnonzero(broken[place])]) for place, row in rows.items()]
     lost = Response.objects.filter(
         trial__session__in=[row.session.pk for row, _ in would], trial__place__isnull=False, current=True
-    )
+    ).aggregate(labels=Count("pk"), images=Count("trial__image", distinct=True))
     cost = cost_so_far(study)
     finished = study.sessions.filter(MEASURED).count()
     return DryRun(
         rules=runs,
         would=would,
         of=of,
-        labels=lost.count(),
+        labels=lost["labels"],
         labels_wanted=study.study_images.count() * study.labels_per_image * len(Framing(study.framing).asked),
-        images=lost.order_by().values("trial__image").distinct().count(),
+        images=lost["images"],
         replacing_minor=round(cost.total_minor / finished * len(would)) if finished and cost.total_minor else None,
         currency=cost.currency,
+        measures=looked_at.measures,
         some=some,
     )
 
@@ -357,10 +407,11 @@ class Card:
 def card(session: Session) -> Card:
     """What a curator looks at before deciding about a session."""
     study = session.study
-    images = Image.objects.filter(trials__session=session)
     # Everybody who saw one of these images: nobody else bears on it.
-    which = Q(pk=session.pk) | (MEASURED & Q(trials__image__in=images.values("pk")))
-    found, taken = sittings(study, which)
+    images = list(session.trials.order_by().values_list("image_id", flat=True).distinct())
+    seen_by = Trial.objects.filter(image__in=images, session__study=study, session__status=SessionStatus.COMPLETED)
+    others = list(seen_by.order_by().values_list("session_id", flat=True).distinct())
+    found, taken = sittings(study, Q(pk__in=[session.pk, *others]))
     mine = found.sessions.index(session.pk)
     beside = quality.beside_others(taken)
     place = {row: at for at, row in enumerate(beside.rows.tolist())}
@@ -422,10 +473,10 @@ def _calibration(found: StudyAnswers, taken: Sittings, beside: Others, mine: int
     return calibration(taken.answers.percentages[rows, tops], tops, beside.crowd[own])
 
 
-def in_table(rows: Iterable[MeasuredSession]) -> list[list[str]]:
+def in_table(rows: Iterable[MeasuredSession]) -> Iterator[list[str]]:
     """For a file: a head, and a line for each session, under its pseudonym."""
     head = ["annotator", "completed_at", "excluded", "breaks"]
-    lines = [[*head, *(part for name in Measure for part in (name.value, f"{name.value}_n"))]]
+    yield [*head, *(part for name in Measure for part in (name.value, f"{name.value}_n"))]
     for row in rows:
         done = row.session.completed_at
         line = [
@@ -437,5 +488,4 @@ def in_table(rows: Iterable[MeasuredSession]) -> list[list[str]]:
         for name in Measure:
             value, count = row.measures.get(name.value, (None, 0))
             line += ["" if value is None else f"{value:.6g}", str(count)]
-        lines.append(line)
-    return lines
+        yield line

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from uuid import UUID
 
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Sum
@@ -31,14 +32,29 @@ from annotations.recruitment import adapter
 from annotations.return_links import return_url_problem
 from annotations.sealing import fingerprints
 from annotations.selectors import counted
+from annotations.statements import Statement
 
 BASE_KINDS = (PaymentKind.BASE, PaymentKind.SCREEN_OUT)
 
 
 def of_study(study: Study) -> Recruitment:
     """The study's recruitment; an unsaved one, the open link without pay, where nothing was chosen."""
-    found = Recruitment.objects.filter(study=study).first()
-    return found or Recruitment(study=study)
+    found = _recruiting().first(study.pk)
+    if found is None:
+        return Recruitment(study=study)
+    recruiting: Recruitment = found[0]["recruiting"]
+    recruiting.study = study
+    return recruiting
+
+
+@cache
+def _recruiting() -> Statement:
+    return Statement(
+        "SELECT {columns} FROM {recruiting} WHERE recruiting.study_id = %s",
+        tables={"recruiting": Recruitment},
+        columns="recruiting.*",
+        parameters="recruiting.study",
+    )
 
 
 @dataclass(frozen=True, slots=True)

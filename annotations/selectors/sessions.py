@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from functools import cache
 from uuid import UUID
 
-from django.db.models import Count, Exists, F, Min, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 
 from annotations.models import (
     Arm,
     CheckItem,
+    Dataset,
     Image,
     Participant,
     Response,
@@ -21,15 +22,51 @@ from annotations.models import (
     Trial,
     TrialKind,
 )
-from annotations.statements import Statement
+from annotations.statements import Row, Statement
 
 
 def session_by_token(token: str) -> Session | None:
+    """With its study, dataset, participant and arm."""
     if "\0" in token:  # PostgreSQL can't even be asked
         return None
-    sessions = Session.objects.select_related("study", "study__dataset", "participant", "arm")
-    session = sessions.filter(token=token).first()
-    return None if session is None else in_its_arm(session)
+    return _whole(_of_token().first(token))
+
+
+def locked_session(session_id: UUID) -> Session | None:
+    """As `session_by_token`; its row is locked."""
+    return _whole(_locked().first(session_id))
+
+
+def _whole(found: Row | None) -> Session | None:
+    if found is None:
+        return None
+    models = found[0]
+    session: Session = models["session"]
+    session.study, session.arm, session.participant = models["study"], models["arm"], models["participant"]
+    session.study.dataset = models["dataset"]
+    return in_its_arm(session)
+
+
+@cache
+def _of_token() -> Statement:
+    return _of_sessions("session.token")
+
+
+@cache
+def _locked() -> Statement:
+    return _of_sessions("session.id", lock="session")
+
+
+def _of_sessions(by: str, lock: str = "") -> Statement:
+    return Statement(
+        "SELECT {columns} FROM {session} JOIN {study} ON study.id = session.study_id "  # noqa: S608 (all of it stands here)
+        "JOIN {dataset} ON dataset.id = study.dataset_id JOIN {participant} ON participant.id = session.participant_id "
+        f"LEFT JOIN {{arm}} ON arm.id = session.arm_id WHERE {by} = %s",
+        tables={"session": Session, "study": Study, "dataset": Dataset, "participant": Participant, "arm": Arm},
+        columns="session.* study.* dataset.* participant.* arm.*",
+        parameters=by,
+        lock=lock,
+    )
 
 
 def session_that_answers(token: str) -> Session | None:
@@ -207,19 +244,62 @@ def _open_trials(session: Session) -> QuerySet[Trial]:
     return stage_trials(session).exclude(_DONE).select_related("image", "check_item")
 
 
-def answered_trials(session: Session) -> list[tuple[Trial, Response]]:
+@dataclass(frozen=True)
+class Step:
+    """The trials of the step at which a session stands, each with its image.
+
+    ``waiting``: neither answered nor passed over, in order. ``answered``: in order. ``done``: of all in
+    ``total``; what was passed over is done. ``steps_back``: how many answered ones may be corrected, never so many
+    that a first answer can be seen from its repeat.
+    """
+
+    waiting: list[Trial]
+    answered: list[Trial]
+    done: int
+    total: int
+    steps_back: int
+
+
+def step_of(session: Session) -> Step:
+    """In one query, however many trials there are."""
+    practising = session.status == SessionStatus.PRACTICE
+    waiting, answered, position = [], [], {}
+    back = MOST_STEPS_BACK
+    rows = _of_step(practising).all(session.pk, TrialKind.PRACTICE)
+    for models, (is_answered,) in rows:
+        trial: Trial = models["trial"]
+        trial.image, trial.check_item, trial.session = models["image"], models["check_item"], session
+        position[trial.pk] = trial.position
+        if trial.repeat_of_id is not None:
+            back = min(back, trial.position - position[trial.repeat_of_id] - 1)
+        if is_answered:
+            answered.append(trial)
+        elif trial.skipped_at is None:
+            waiting.append(trial)
+    return Step(waiting, answered, len(rows) - len(waiting), len(rows), back)
+
+
+@cache
+def _of_step(practising: bool) -> Statement:
+    kinds = "trial.kind = %s" if practising else "trial.kind <> %s"
+    return Statement(
+        "SELECT {columns}, EXISTS (SELECT 1 FROM {said} "  # noqa: S608 (all of it stands here)
+        "WHERE said.trial_id = trial.id AND said.current) FROM {trial} JOIN {image} ON image.id = trial.image_id "
+        "LEFT JOIN {check_item} ON check_item.id = trial.check_item_id "
+        f"WHERE trial.session_id = %s AND {kinds} ORDER BY trial.position",
+        tables={"trial": Trial, "image": Image, "check_item": CheckItem, "said": Response},
+        columns="trial.* image.id image.sha256 check_item.id check_item.kind check_item.note",
+        parameters="trial.session trial.kind",
+    )
+
+
+def open_to_correction(step: Step) -> list[tuple[Trial, Response]]:
     """Those that the annotator may go back to, oldest first, each with what was said last."""
-    answered = stage_trials(session).filter(_ANSWERED).select_related("image", "check_item").reverse()
-    last = list(answered[: steps_back(session)])[::-1]
+    last = step.answered[max(0, len(step.answered) - step.steps_back) :]
+    if not last:
+        return []
     said = {response.trial_id: response for response in Response.objects.filter(trial__in=last, current=True)}
     return [(trial, said[trial.pk]) for trial in last]
-
-
-def steps_back(session: Session) -> int:
-    """How far an annotator may go back: never so far that a first answer can be seen from its repeat."""
-    repeats = session.trials.filter(repeat_of__isnull=False)
-    nearest = repeats.aggregate(nearest=Min(F("position") - F("repeat_of__position")))["nearest"]
-    return MOST_STEPS_BACK if nearest is None else min(MOST_STEPS_BACK, nearest - 1)
 
 
 def trial_counts(session: Session) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 from django.db.models import Count, Max, Q
@@ -15,6 +16,7 @@ from annotations.models import (
     Assignment,
     CheckKind,
     Consent,
+    Dataset,
     Framing,
     Image,
     Place,
@@ -28,6 +30,7 @@ from annotations.models.participation import OPEN_STATUSES
 from annotations.return_links import return_url_problem
 from annotations.selectors import counted
 from annotations.selectors.checks import check_problems
+from annotations.statements import Statement
 from elicit.labels import AnswerRules
 from elicit.labels.consistency import Verdict
 from jobs.models import Job, Status
@@ -211,7 +214,22 @@ def practice_images(study: Study) -> dict[int, Image]:
 
 
 def current_consent(study: Study) -> Consent | None:
-    return study.consents.order_by("-version").first()
+    found = _newest_consent().first(study.pk)
+    if found is None:
+        return None
+    consent: Consent = found[0]["consent"]
+    consent.study = study
+    return consent
+
+
+@cache
+def _newest_consent() -> Statement:
+    return Statement(
+        "SELECT {columns} FROM {consent} WHERE consent.study_id = %s ORDER BY consent.version DESC LIMIT 1",
+        tables={"consent": Consent},
+        columns="consent.*",
+        parameters="consent.study",
+    )
 
 
 LARGEST = "largest_batch"
@@ -236,15 +254,42 @@ def has_free_place(study: Study, arm: Arm | None = None) -> bool:
     """Whether a session to come finds a place: in this arm, or in any where none is named."""
     if study.labels_left is not None and study.labels_left < len(Framing(study.framing).asked):
         return False
-    free = Place.objects.filter(study=study, session__isnull=True, turn__isnull=False)
-    # In the order of an index: else the database may go through all places that are taken to find the first free one.
-    first = (free if arm is None else free.filter(arm=arm)).order_by("turn", "rank").values_list("pk", flat=True)[:1]
-    return bool(first)
+    return _free(arm is not None).first(study.pk, *([] if arm is None else [arm.pk])) is not None
+
+
+@cache
+def _free(of_arm: bool) -> Statement:
+    return Statement(
+        # In the order of an index: else the database may go through all taken places to find the first free one.
+        "SELECT {columns} FROM {place} WHERE place.study_id = %s "  # noqa: S608 (all of it stands here)
+        f"AND place.session_id IS NULL AND place.turn IS NOT NULL {'AND place.arm_id = %s' if of_arm else ''} "
+        "ORDER BY place.turn, place.rank LIMIT 1",
+        tables={"place": Place},
+        columns="place.id",
+        parameters="place.study place.arm" if of_arm else "place.study",
+        keep=False,
+    )
 
 
 def launched_study(slug: str) -> Study | None:
-    """The study of a link, which anybody may ask for; nobody is told of a draft."""
-    return Study.objects.select_related("dataset").exclude(status=StudyStatus.DRAFT).filter(slug=slug).first()
+    """The study of a link, which anybody may ask for, with its dataset; nobody is told of a draft."""
+    found = _launched().first(slug, StudyStatus.DRAFT)
+    if found is None:
+        return None
+    study: Study = found[0]["study"]
+    study.dataset = found[0]["dataset"]
+    return study
+
+
+@cache
+def _launched() -> Statement:
+    return Statement(
+        "SELECT {columns} FROM {study} JOIN {dataset} ON dataset.id = study.dataset_id "
+        "WHERE study.slug = %s AND study.status <> %s",
+        tables={"study": Study, "dataset": Dataset},
+        columns="study.* dataset.*",
+        parameters="study.slug study.status",
+    )
 
 
 def why_shut(study: Study) -> str:
@@ -256,10 +301,11 @@ def why_shut(study: Study) -> str:
 
 def arms_to_draw_from(study: Study) -> list[Arm]:
     """The arms with a free place that are least filled for their weight, by sessions under way and completed."""
+    # Most studies have none, and those that have are counted the sessions of.
+    if not study.arms.exists():
+        return []
     filled = Q(sessions__status__in=[*OPEN_STATUSES, SessionStatus.COMPLETED], sessions__excluded_at__isnull=True)
     arms = list(study.arms.annotate(filled=Count("sessions", filter=filled)).order_by("pk"))
-    if not arms:
-        return []
     # All of them where none has a place: whoever draws is told that the study is full.
     arms = [arm for arm in arms if has_free_place(study, arm)] or arms
     least = min(Fraction(arm.filled, arm.weight) for arm in arms)

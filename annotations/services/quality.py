@@ -235,11 +235,11 @@ def write_rules(study_id: int, wanted: Iterable[WantedRule | quality.Rule]) -> l
         )
         for each in wanted
     ]
-    rows = found_out.latest_sessions(study)
-    if len(rows) == found_out.MOST_COMPARED:
+    latest = found_out.latest(study)
+    if latest.some:
         measure_now(study_id)  # those before them
-    broken = quality.broken_rules(found_out.measures_of(rows), [rule.rule for rule in rules])
-    _flag(study, {row.session.pk: [rules[n] for n in broken[place].nonzero()[0]] for place, row in enumerate(rows)})
+    broken = quality.broken_rules(latest.measures, [rule.rule for rule in rules])
+    _flag(study, {pk: [rules[n] for n in broken[place].nonzero()[0]] for place, pk in enumerate(latest.sessions)})
     return rules
 
 

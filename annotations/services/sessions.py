@@ -379,8 +379,10 @@ def _step_before_trials(session: Session) -> SessionStatus:
 
 def lock(session_id: UUID) -> Session:
     """The session's row, to be written by nobody else. Its study comes with the settings of the session's arm."""
-    sessions = Session.objects.select_for_update(of=("self",))
-    return selectors.in_its_arm(sessions.select_related("study", "study__dataset", "arm").get(pk=session_id))
+    session = selectors.locked_session(session_id)
+    if session is None:
+        raise Session.DoesNotExist
+    return session
 
 
 def lock_trial(session: Session, trial_id: UUID) -> Trial:

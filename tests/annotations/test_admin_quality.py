@@ -177,13 +177,13 @@ def test_the_file_has_every_measure_under_pseudonyms_alone(curator: Client, stud
     participant.platform_id = "PLATFORM-7"
     participant.save()
 
-    response = curator.get(page(study, "sessions.csv"))
+    sent = curator.get(page(study, "sessions.csv")).getvalue().decode()
 
-    lines = list(csv.DictReader(io.StringIO(response.content.decode())))
+    lines = list(csv.DictReader(io.StringIO(sent)))
     assert len(lines) == 8
     assert {line["annotator"] for line in lines} == set(study.participants.values_list("annotator", flat=True))
     assert all(line["repeat_distance_n"] == "2" for line in lines)
-    assert "PLATFORM-7" not in response.content.decode()
+    assert "PLATFORM-7" not in sent
 
 
 def test_a_page_for_each_annotator_shows_them_beside_the_others(curator: Client, study: Study) -> None:

@@ -13,9 +13,10 @@ from django.urls import reverse
 from django.utils import timezone
 
 from annotations import selectors
+from annotations.admin.sessions import SessionAdmin
 from annotations.errors import AnnotationError
 from annotations.kinds import LAUNCH_STUDY, MEASURE_STUDY
-from annotations.models import Arrival, Place, SessionQuality, Study, StudyStatus
+from annotations.models import Arrival, Place, Session, SessionQuality, Study, StudyStatus
 from annotations.selectors import counted, dashboard, recruitment, samples
 from annotations.selectors import quality as found_out
 from annotations.services import quality, studies, summaries
@@ -191,13 +192,28 @@ def test_asked_for_a_worker_measures_everybody_of_a_large_study_anew(monkeypatch
 
 def test_the_list_of_qualities_is_sorted_and_cut_by_the_database() -> None:
     study = crowds.crowded_study(make.make_dataset(16))
-    every = found_out.measured_sessions(study)
+    every = list(found_out.measured_sessions(study))
     name = Measure.MEDIAN_SECONDS.value
-    first, number = found_out.listed_sessions(study, "all", name, True, 0, 3)
-    second, _ = found_out.listed_sessions(study, "all", name, True, 3, 3)
-    assert number == len(every) == 8
+    first = found_out.listed_sessions(study, "all", name, True, 0, 3)
+    second = found_out.listed_sessions(study, "all", name, True, 3, 3)
+    assert found_out.count_measured(study).shown("all", 0) == len(every) == 8
     values = [row.measures[name][0] for row in (*first, *second)]
     assert values == sorted((row.measures[name][0] for row in every), reverse=True)[:6]
+
+
+def test_the_file_of_qualities_is_read_in_parts_and_holds_everybody_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = crowds.crowded_study(make.make_dataset(16))
+    # Several began at the same moment.
+    Session.objects.filter(study=study).update(consented_at=make.NOON)
+    late = study.sessions.order_by("pk").first()
+    assert late is not None
+    Session.objects.filter(pk=late.pk).update(consented_at=make.NOON + make.MINUTE)
+    whole = [row.annotator for row in found_out.measured_sessions(study)]
+    monkeypatch.setattr(found_out, "AT_ONCE", 3)
+
+    assert [row.annotator for row in found_out.measured_sessions(study)] == whole
+    assert len(set(whole)) == 8
+    assert whole[-1] == late.participant.annotator
 
 
 # --- Launched by a worker
@@ -312,6 +328,23 @@ def test_the_list_of_sessions_counts_answers_for_those_that_it_shows_alone(curat
     page = curator.get(address).content.decode()
     assert "4 of 4" in page
     assert "0 of 4" in page
+
+
+def test_a_deep_page_of_sessions_reads_its_own_rows_alone_and_in_order(
+    curator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make.make_study(images_per_session=4, repeats_per_session=0)
+    for number in range(5):
+        session = make.make_session(study, seed=number)
+        Session.objects.filter(pk=session.pk).update(consented_at=make.NOON + number * make.MINUTE)
+    monkeypatch.setattr(SessionAdmin, "list_per_page", 2)
+    address = reverse("admin:annotations_session_changelist")
+
+    shown = [session.pk for page in "123" for session in curator.get(f"{address}?p={page}").context["cl"].result_list]
+    assert shown == list(study.sessions.order_by("-consented_at").values_list("pk", flat=True))
+    passing = [sql for sql in queries(curator, f"{address}?p=2") if "OFFSET 2" in sql]
+    assert passing
+    assert all("JOIN" not in sql for sql in passing)
 
 
 def test_discrepancies_are_read_as_far_as_they_are_shown(django_assert_num_queries: Any) -> None:

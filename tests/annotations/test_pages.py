@@ -466,7 +466,7 @@ def test_what_was_answered_last_can_be_gone_back_to(study: Study) -> None:
 
     data = trial_data(Client().get(page_of(session)))
 
-    assert data["back"] == selectors.steps_back(session) > 0
+    assert data["back"] == selectors.step_of(session).steps_back > 0
     answered = {trial["id"]: trial for trial in data["answered"]}
     assert list(answered) == [str(trial.pk) for trial in (first, second)][-data["back"] :]
     if data["back"] >= 2:
