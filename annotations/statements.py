@@ -101,13 +101,12 @@ class Statement:
             key = next(place for place, field in enumerate(own, end) if field.primary_key)
             self._parts.append((table, key, [str(field.attname) for field in own], slice(end, end + len(own))))
             end += len(own)
+        # Of a foreign key the column of what it points to says how it is converted.
+        columns_of = [(place, field.get_col(table)) for place, (table, field) in enumerate(self._columns)]
         self._converters = [
-            (place, convert, field.cached_col)
-            for place, (_, field) in enumerate(self._columns)
-            for convert in (
-                *connection.ops.get_db_converters(field.cached_col),
-                *field.cached_col.get_db_converters(connection),
-            )
+            (place, convert, column)
+            for place, column in columns_of
+            for convert in (*connection.ops.get_db_converters(column), *column.get_db_converters(connection))
         ]
 
     def first(self, *values: object) -> Row | None:

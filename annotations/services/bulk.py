@@ -15,28 +15,37 @@ def insert(model: type[models.Model], same: Mapping[str, Any], each: Mapping[str
     """Store a row for each place of the sequences in `each`, which are of one length.
 
     Both name columns: `same` gives those that all rows share, and every column without a default in the database has to
-    be in one of the two. Nothing but numbers and truth values, as these need no preparing. No signals are sent.
+    be in one of the two. Values go into the database as `save` would send them. No signals are sent.
     """
     fields = {field.attname: field for field in model._meta.concrete_fields}
     quote = connection.ops.quote_name
     names = ", ".join(quote(fields[name].column) for name in (*same, *each))
     into = f"INSERT INTO {quote(model._meta.db_table)} ({names})"
-    columns = list(each.values())
+    columns = [_prepared(fields[name], column) for name, column in each.items()]
+    shared = [fields[name].get_db_prep_save(value, connection) for name, value in same.items()]
     with connection.cursor() as cursor:
         for start in range(0, len(columns[0]), AT_ONCE):
             part = [list(column[start : start + AT_ONCE]) for column in columns]
             if connection.vendor == "postgresql":
                 # One parameter a column: the statement stays as short for all rows as for one.
                 arrays = ", ".join(f"%s::{fields[name].db_type(connection)}[]" for name in each)
-                shared = "".join("%s, " for _ in same)
+                marks = "".join("%s, " for _ in same)
                 cursor.execute(
-                    f"{into} SELECT {shared}given.* FROM unnest({arrays}) AS given",  # noqa: S608 (our own models' names)
-                    [*same.values(), *part],
+                    f"{into} SELECT {marks}given.* FROM unnest({arrays}) AS given",  # noqa: S608 (our own models' names)
+                    [*shared, *part],
                 )
             else:
                 marks = ", ".join("%s" for _ in (*same, *each))
-                rows = [(*same.values(), *row) for row in zip(*part, strict=True)]
+                rows = [(*shared, *row) for row in zip(*part, strict=True)]
                 cursor.executemany(f"{into} VALUES ({marks})", rows)
+
+
+def _prepared(field: models.Field[Any, Any], column: Sequence[Any]) -> Sequence[Any]:
+    """Numbers and truth values need no preparing, and are the ones that come by the million."""
+    target: models.Field[Any, Any] = getattr(field, "target_field", field)
+    if isinstance(target, models.IntegerField | models.FloatField | models.BooleanField):
+        return column
+    return [field.get_db_prep_save(value, connection) for value in column]
 
 
 def now_known(*stored: type[models.Model]) -> None:

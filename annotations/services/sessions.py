@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import numpy as np
 from django.db import IntegrityError, transaction
@@ -33,7 +33,7 @@ from annotations.models import (
 )
 from annotations.models.participation import OPEN_STATUSES, SIGN_OF_LIFE, new_annotator, pseudonym
 from annotations.questionnaire import wrong_answers
-from annotations.services import places
+from annotations.services import bulk, places
 from jobs.services import enqueue
 
 COMPREHENSION_ATTEMPTS = 2
@@ -216,30 +216,25 @@ def _begin_trials(session: Session, now: datetime, rng: np.random.Generator) -> 
     )
     # In a study that asks two questions, one right after the other about the same image.
     asked = Framing(study.framing).asked
-    trials: dict[tuple[int, Framing], Trial] = {}
+    laid_out: dict[tuple[int, Framing], dict[str, Any]] = {}
     for number, planned in enumerate(plan):
-        if planned.check is not None:
-            check = checks[planned.check]
-            trials[number, asked[0]] = Trial(
-                session=session,
-                image_id=planned.image,
-                position=len(trials) + 1,
-                kind=TrialKind(check.kind),
-                framing=asked[0],
-                check_item=check,
-            )
-            continue
-        for framing in asked:
-            trials[number, framing] = Trial(
-                session=session,
-                image_id=planned.image,
-                position=len(trials) + 1,
-                kind=TrialKind.MAIN if planned.repeat_of is None else TrialKind.REPEAT,
-                framing=framing,
-                place=place_on[planned.image] if planned.repeat_of is None else None,
-                repeat_of=None if planned.repeat_of is None else trials[planned.repeat_of, framing],
-            )
-    Trial.objects.bulk_create(trials.values())
+        check = None if planned.check is None else checks[planned.check]
+        for framing in asked if check is None else asked[:1]:
+            first = planned.repeat_of is None
+            kind = TrialKind(check.kind) if check else TrialKind.MAIN if first else TrialKind.REPEAT
+            laid_out[number, framing] = {
+                "id": uuid4(),
+                "image_id": planned.image,
+                "position": len(laid_out) + 1,
+                "kind": kind,
+                "framing": framing,
+                "place_id": place_on[planned.image].pk if kind == TrialKind.MAIN else None,
+                "repeat_of_id": None if planned.repeat_of is None else laid_out[planned.repeat_of, framing]["id"],
+                "check_item_id": check.pk if check else None,
+            }
+    columns = zip(*(trial.values() for trial in laid_out.values()), strict=True)
+    names = next(iter(laid_out.values())).keys()
+    bulk.insert(Trial, {"session_id": session.pk}, dict(zip(names, columns, strict=True)))
     return _set(session, status=SessionStatus.TRIALS, trials_begun_at=now, seen_at=now)
 
 
