@@ -101,6 +101,10 @@ class Column:
     sorted: str
 
 
+# Of those who break a rule, so many are named where it is tried; the page that excludes names them all.
+MOST_NAMED = 50
+
+
 class _Echo:
     """A file that gives back what is written to it, so that a table is sent line by line."""
 
@@ -242,7 +246,8 @@ class QualityPage(StudyPage):
         query = urlencode({"at": f"{one.rule.threshold:g}"})
         return {
             "one": one,
-            "would": [self._line(study, row, (name,)) for row in one.would],
+            "would": [self._line(study, row, (name,)) for row in one.would[:MOST_NAMED]],
+            "more": max(0, len(one.would) - MOST_NAMED),
             "figure": figure,
             "source": f"{self._at('spread', study, name.value)}?{query}",
         }

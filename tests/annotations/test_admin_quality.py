@@ -11,6 +11,7 @@ import pytest
 from django.test import Client
 from django.utils.html import strip_tags
 
+from annotations.admin import quality as quality_page
 from annotations.models import Appeal, CheckItem, ExclusionReason, QualityRule, Session, SessionQuality, Study
 from annotations.selectors import quality as found_out
 from annotations.services import leaving
@@ -98,6 +99,18 @@ def test_rules_are_tried_without_being_saved(curator: Client, study: Study) -> N
     assert not QualityRule.objects.exists()
     assert "Would exclude 2 of 8; enough is known of 8." in text_of(response)
     assert response.context["tried"][0]["figure"].finding.endswith("The threshold is 99\N{NO-BREAK SPACE}%.")
+
+
+def test_where_a_rule_is_tried_it_names_as_many_as_can_be_read_and_counts_the_rest(
+    curator: Client, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quality_page, "MOST_NAMED", 1)
+
+    response = curator.post(page(study, "rules/"), {**rows(("certain_share", "at_least", "99", "10")), "try": "yes"})
+
+    assert "Would exclude 2 of 8; enough is known of 8." in text_of(response)
+    assert len(response.context["tried"][0]["would"]) == 1
+    assert "and 1 more" in text_of(response)
 
 
 def test_rules_are_saved_changed_and_removed(curator: Client, study: Study) -> None:
