@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from django.urls import reverse
@@ -11,7 +12,12 @@ from annotations.models import CheckKind, Image, Study, Trial
 
 
 def image_url(image: Image, study: Study) -> str:
-    return reverse("image", args=[image.sha256, study.image_scale])
+    return _image_url(image.sha256, study.image_scale)
+
+
+@lru_cache(maxsize=4096)
+def _image_url(sha256: str, scale: int) -> str:
+    return reverse("image", args=[sha256, scale])
 
 
 def trial_json(trial: Trial, study: Study) -> dict[str, Any]:
