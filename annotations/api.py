@@ -91,7 +91,7 @@ class NamedIn(serializers.Serializer[Any]):
     """A category and how likely it is."""
 
     category = CategoryIndex(help_text="Index of the category.")
-    percentage = Percentage(allow_null=True, help_text="How likely, 0 to 100.")
+    percentage = Percentage(allow_null=True, help_text="How likely, 0 to 100; less than 0.000001 is taken as 0.")
 
 
 MILLISECONDS: dict[str, Any] = {"min_value": 0, "max_value": A_DAY_MS}

@@ -374,7 +374,9 @@ def judge_receipts(receipts: dict[str, bytes]) -> None:
     )
     for key, named, impossible, duration, hidden in stored:
         sent = json.loads(receipts[str(key)].decode("utf-8"))
-        said = [[each["category"], float(each["percentage"])] for each in sent["named"]]
+        # As the schema says, less than a millionth of a per cent is none.
+        shares = [(each["category"], float(each["percentage"])) for each in sent["named"]]
+        said = [[category, share if share >= 1e-6 else 0.0] for category, share in shares]
         # Whole numbers may come as text. What was erased since is not looked for.
         times = float(sent["duration_ms"]), float(sent.get("hidden_ms", 0))
         same = said == [[category, float(percentage)] for category, percentage in named]
