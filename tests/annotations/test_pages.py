@@ -635,3 +635,28 @@ def test_a_known_image_is_not_scaled_beyond_ten(tmp_path: Path) -> None:
     statuses = {scale: Client().get(f"/image/{sha256}-{scale}x.png").status_code for scale in (1, 10, 11, 99, "05")}
 
     assert statuses == {1: 200, 10: 200, 11: 404, 99: 404, "05": 404}
+
+
+def shown_rows(session: Session, language: str) -> list[tuple[str, str, str]]:
+    """Of each category its key, its name and what a screen reader says of its first box."""
+    page = text_of(Client(headers={"Accept-Language": language}).get(page_of(session)))
+    return re.findall(
+        r'<label class="name" for="top-\d+"><kbd aria-hidden="true">(\d)</kbd><span[^>]*>([^<]+)</span></label>\s*'
+        r'<label class="tick top"><input [^>]*aria-label="([^"]+)"',
+        page,
+    )
+
+
+def test_rows_that_are_kept_are_each_pages_own() -> None:
+    study = make.make_study(shuffle_categories=True)
+    names = selectors.category_names(study)
+    people = [make.begin(make.make_session(study, seed=seed), seed=seed) for seed in range(3)]
+    assert len({tuple(person.category_order) for person in people}) == 3
+    # The second time from what is kept.
+    for _ in range(2):
+        for person in people:
+            order = [names[index] for index in person.category_order]
+            for language, says in (("en", "{}: most likely"), ("zh-hans", "{}\N{FULLWIDTH COLON}最可能")):
+                assert shown_rows(person, language) == [
+                    (str(place % 10), name, says.format(name)) for place, name in enumerate(order, 1)
+                ]
