@@ -157,9 +157,12 @@ def import_pictures(folder: Path, images: int = 12, slug: str = "photographs") -
 # --- Work in the background
 
 
+# Once, and not while a test runs: Celery sets Django up again for it, and the log's handlers anew.
+current_app.loader.import_default_modules()
+
+
 def run_jobs() -> list[Job]:
     """Do what is due, as a worker would; returns those jobs as they stand now."""
-    current_app.loader.import_default_modules()
     due = Job.objects.filter(status=Status.QUEUED, due_at__lte=timezone.now()).order_by("pk")
     keys = list(due.values_list("pk", "kind"))
     for pk, kind in keys:
