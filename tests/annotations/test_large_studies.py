@@ -130,7 +130,8 @@ def test_sessions_are_drawn_with_everybody_who_saw_the_same_images() -> None:
     study = crowds.answered_study(40, 3, per_session=4)
     drawn = samples.draw(study, make.rng(), 24)
     assert drawn is not None
-    assert 6 <= len(drawn.sessions) < study.sessions.count()
+    # Two are drawn, each with the two others of its batch; both may be of one.
+    assert len(drawn.sessions) in (3, 6)
     for batch in Place.objects.filter(session__in=drawn.sessions).values("batch"):
         sat = Place.objects.filter(batch=batch["batch"]).values_list("session_id", flat=True)
         assert set(sat) <= set(drawn.sessions)

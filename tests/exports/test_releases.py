@@ -420,7 +420,7 @@ def test_what_lies_under_the_name_of_a_release_is_replaced_by_the_link(study: St
 
 
 def test_a_disk_without_links_has_the_release_all_the_same(
-    study: Study, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    study: Study, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(*_: object) -> None:
         raise OSError("not supported")
@@ -430,7 +430,7 @@ def test_a_disk_without_links_has_the_release_all_the_same(
 
     assert read_release(selectors.archive(release)).manifest == release.manifest
     assert Job.objects.get(kind=BUILD_RELEASE).status == Status.DONE
-    assert "not supported" in capfd.readouterr().err
+    assert "not supported" in caplog.text
 
 
 def test_a_release_of_the_time_before_attempts_had_folders_is_found_by_its_name(study: Study, releases: Path) -> None:
