@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 from uuid import UUID
 
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet
@@ -202,9 +203,14 @@ def standing_once_answered(session: Session, trial: Trial | None) -> tuple[Stand
     if found is None:
         return Standing(0, 0, None), True
     models, (left, total, said) = found
-    following: Trial = models["trial"]
-    following.image, following.check_item, following.session = models["image"], models["check_item"], session
-    return Standing(total - left, total, following if left else None), bool(said)
+    return Standing(total - left, total, _to_show(models, session) if left else None), bool(said)
+
+
+def _to_show(models: dict[str, Any], session: Session) -> Trial:
+    """A trial of this session, with its image and what a check asks."""
+    trial: Trial = models["trial"]
+    trial.image, trial.check_item, trial.session = models["image"], models["check_item"], session
+    return trial
 
 
 _NO_TRIAL = UUID(int=0)
@@ -267,8 +273,7 @@ def step_of(session: Session) -> Step:
     back = MOST_STEPS_BACK
     rows = _of_step(practising).all(session.pk, TrialKind.PRACTICE)
     for models, (is_answered,) in rows:
-        trial: Trial = models["trial"]
-        trial.image, trial.check_item, trial.session = models["image"], models["check_item"], session
+        trial = _to_show(models, session)
         position[trial.pk] = trial.position
         if trial.repeat_of_id is not None:
             back = min(back, trial.position - position[trial.repeat_of_id] - 1)
