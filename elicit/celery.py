@@ -22,7 +22,6 @@ app.autodiscover_tasks()
 @worker_init.connect
 def _shares(**_: object) -> None:
     """What is loaded before the processes of the pool are forked stays shared with them: the collector lets it be."""
-    app.loader.import_default_modules()
     gc.collect()
     gc.freeze()
 

@@ -46,7 +46,6 @@ __all__ = [
     "measured_sessions",
     "neighbours",
     "sittings",
-    "unmeasured",
 ]
 
 MEASURED = Q(status=SessionStatus.COMPLETED)
@@ -130,11 +129,6 @@ def known_values(study: Study, name: Measure, most: int) -> NDArray[np.float64]:
     rows = SessionQuality.objects.filter(session__study=study, **{f"measures__{name.value}__isnull": False})
     values = rows.order_by("-pk").values_list(f"measures__{name.value}__0", flat=True)[:most]
     return np.sort(np.array([float(value) for value in values], dtype=np.float64))
-
-
-def unmeasured(study: Study) -> int:
-    """How many completed sessions wait to be measured."""
-    return study.sessions.filter(MEASURED, quality__isnull=True).count()
 
 
 @dataclass(frozen=True)
