@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import timedelta
-from functools import wraps
-from itertools import repeat
+from functools import lru_cache, wraps
 from typing import Any
 from urllib.parse import urlencode
 
@@ -16,8 +16,11 @@ from django.conf import settings
 from django.core import signing
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotModified
 from django.shortcuts import redirect, render
+from django.template.loader import render_to_string
 from django.urls import reverse
-from django.utils import timezone
+from django.utils import timezone, translation
+from django.utils.html import json_script
+from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 from django.views.decorators.cache import never_cache
@@ -44,6 +47,7 @@ from annotations.questionnaire import ComprehensionForm, QuestionnaireForm
 from annotations.recruitment import NotAdmitted, Visit, adapter
 from annotations.selectors import recruitment as recruited
 from annotations.services import leaving, recruitment, sessions
+from annotations.shared_pages import render_shared
 from annotations.texts import study_html
 from elicit import handing_over, logs
 from elicit.handing_over import has_it
@@ -85,6 +89,29 @@ def _page(request: HttpRequest, template: str, context: dict[str, Any], status: 
         },
         status=status,
     )
+
+
+def _shared_page(
+    request: HttpRequest,
+    template: str,
+    study: Study,
+    shared: dict[str, Any],
+    own: dict[str, object],
+    *,
+    session: Session | None = None,
+    status: int = 200,
+) -> HttpResponse:
+    """As `_page`, for the pages that a crowd opens at once; of `shared` and `own` see `render_shared`."""
+    shared = {
+        "study": {"name": study.name},
+        "languages": [asdict(choice) for choice in languages.choices(study)],
+        **shared,
+    }
+    own = {"here": request.get_full_path(), **own}
+    if session is not None:
+        shared["session"] = {"status": session.status}
+        own |= {"session.token": session.token, "personal_link": _personal_link(request, session)}
+    return HttpResponse(render_shared(request, f"annotate/{template}.html", shared, own), status=status)
 
 
 def _message(request: HttpRequest, title: str, text: str, status: int, **context: Any) -> HttpResponse:
@@ -224,24 +251,34 @@ def study_page(request: HttpRequest, slug: str) -> HttpResponse:
             form.errors["agree"] = form.error_class([error.message])
         else:
             return _at_home(session)
-    return _page(
+    return _shared_page(
         request,
         "consent",
+        study,
         {
-            "study": study,
-            "consent": {
-                "title": _consent_title(consent),
-                "html": study_html(consent.text, study),
-                "version": consent.version,
-            },
-            "form": form,
+            "consent": {"title": _consent_title(consent), "version": consent.version},
             "time_estimate": study.time_estimate,
             "pay_note": study.pay_note,
             "pay": _pay(recruiting),
+        },
+        {
+            "consent.html": study_html(consent.text, study),
+            "fields": _consent_fields(form),
             "no_thanks": _no_thanks(request, visit, recruiting),
         },
-        422 if form.is_bound else 200,
+        status=422 if form.is_bound else 200,
     )
+
+
+def _consent_fields(form: ConsentForm) -> SafeString:
+    if form.is_bound:
+        return render_to_string("annotate/_fields.html", {"form": form})
+    return _empty_consent_fields(form.initial["version"], translation.get_language())
+
+
+@lru_cache(maxsize=256)
+def _empty_consent_fields(version: int, language: str) -> SafeString:
+    return render_to_string("annotate/_fields.html", {"form": ConsentForm(initial={"version": version})})
 
 
 def _at_home(session: Session) -> HttpResponse:
@@ -422,18 +459,23 @@ def _personal_link(request: HttpRequest, session: Session) -> str:
 
 def _instructions(request: HttpRequest, session: Session) -> HttpResponse:
     study = session.study
-    context = _context(
+    return _shared_page(
         request,
-        session,
-        counts=(0, 0),
-        instructions_html=study_html(study.instructions, study),
-        trial_count=selectors.trials_in_session(study) // len(Framing(study.framing).asked),
-        questions=len(Framing(study.framing).asked),
-        practice_count=len(study.practice),
-        pay=_pay(recruited.of_study(study)),
-        form_action=reverse("leave-instructions", args=[session.token]),
+        "instructions",
+        study,
+        {
+            "study": {"name": study.name, "comprehension": bool(study.comprehension)},
+            "trial_count": selectors.trials_in_session(study) // len(Framing(study.framing).asked),
+            "questions": len(Framing(study.framing).asked),
+            "practice_count": len(study.practice),
+            "pay": _pay(recruited.of_study(study)),
+        },
+        {
+            "instructions_html": study_html(study.instructions, study),
+            "form_action": reverse("leave-instructions", args=[session.token]),
+        },
+        session=session,
     )
-    return _page(request, "instructions", context)
 
 
 @_step
@@ -452,17 +494,17 @@ def _trial(request: HttpRequest, session: Session) -> HttpResponse:
         if practising:
             return _practised(request, session)
         return redirect("session", session.token)  # the last answer came in while this page was being made
-    context = _context(request, session, counts=(step.done, step.total))
-    context |= _trial_context(
+    return _trial_page(
+        request,
         study,
         names,
         session.category_order,
         waiting,
+        session=session,
         api="/api/trials/{trial}/responses/{response}",
         skip_api="/api/trials/{trial}/skip",
         authorization=f"Session {session.token}",
         next_url=reverse("session", args=[session.token]),
-        session=str(session.pk),
         stage="practice" if practising else "trials",
         answered=[
             {**trial_json(trial, study), "response": _said(response)}
@@ -473,30 +515,67 @@ def _trial(request: HttpRequest, session: Session) -> HttpResponse:
         back=step.steps_back,
         break_every=None if practising else study.break_every,
     )
-    return _page(request, "trial", context)
 
 
-def _trial_context(
-    study: Study, names: list[str], order: list[int], waiting: list[dict[str, Any]], **data: Any
-) -> dict[str, Any]:
-    """What the trial screen shows: categories in this order, the trials that are waiting, and the study's rules."""
-    rules = answer_json(study, names, order)
-    # As frontend/static/annotate/keys.js has them.
-    letters = zip("QWERTYUIOP", "ASDFGHJKL;", strict=True) if len(names) <= 10 else repeat(())
-    return {
-        "categories": [
-            {**category, "keys": keys} for category, keys in zip(rules["categories"], letters, strict=False)
-        ],
-        "current": waiting[0],
-        "trial_data": {
-            "trials": waiting,
-            **rules,
-            "input": study.input_mode,
-            "impossible_shortcut": study.ask_impossible and study.impossible_shortcut,
-            "seconds_floor": Thresholds().fastest_ms / 1000,
-            **data,
-        },
+def _trial_page(
+    request: HttpRequest,
+    study: Study,
+    names: list[str],
+    order: list[int],
+    waiting: list[dict[str, Any]],
+    *,
+    session: Session | None,
+    **told: Any,
+) -> HttpResponse:
+    """The trial screen: categories in this order, the trials that are waiting, and the study's rules. A preview where
+    there is no session. Of `told` the page's script learns as well."""
+    answers = answer_json(study, names, order)
+    # A preview's is its own: nothing waits in the browser from the one before.
+    data = {
+        "trials": waiting,
+        **answers,
+        "input": study.input_mode,
+        "impossible_shortcut": study.ask_impossible and study.impossible_shortcut,
+        "seconds_floor": Thresholds().fastest_ms / 1000,
+        "session": str(uuid.uuid4() if session is None else session.pk),
+        **told,
     }
+    current, rules = waiting[0], answers["rules"]
+    said = len(names), study.input_mode, rules["most_named"] != 1, rules["ask_impossible"], translation.get_language()
+    rows = (_row(place, each["index"], each["name"], *said) for place, each in enumerate(answers["categories"], 1))
+    shared = {
+        "preview": session is None,
+        "stage": data["stage"],
+        "framing": current["framing"],
+        "count": len(names),
+        "rules": rules,
+        "input": study.input_mode,
+        "shortcut": data["impossible_shortcut"],
+    }
+    own = {
+        "progress.done": data["done"],
+        "progress.total": data["total"],
+        "progress.percent": round(100 * data["done"] / data["total"]),
+        "note": current["note"],
+        "image_url": current["image_url"],
+        "rows": mark_safe("".join(rows)),  # noqa: S308 (templates')
+        "trial_data": json_script(data, "trial-data"),
+    }
+    return _shared_page(request, "trial", study, shared, own, session=session)
+
+
+@lru_cache(maxsize=2000)
+def _row(
+    place: int, index: int, name: str, count: int, kind: str, plausible: bool, impossible: bool, language: str
+) -> SafeString:
+    """A category's row: of ten categories in ten places, for twenty studies at a time."""
+    keys = ("QWERTYUIOP"[place - 1], "ASDFGHJKL;"[place - 1]) if count <= 10 else ("", "")
+    context = {"place": place, "index": index, "name": name, "count": count, "input": kind}
+    if plausible:
+        context["plausible"] = {"key": keys[0]}
+    if impossible:
+        context["impossible"] = {"key": keys[1]}
+    return render_to_string("annotate/_trial_row.html", context)
 
 
 def _said(response: Response) -> dict[str, Any]:
@@ -640,30 +719,24 @@ def preview_trials(request: HttpRequest, study: Study, api: str, following: str)
     ]
     if not trials:
         return _message(request, _("Images"), _("The study has no images yet."), 200, study=study, preview=True)
-    context = {
-        "study": study,
-        "preview": True,
-        "progress": {"done": 0, "total": len(trials), "percent": 0},
-        **_trial_context(
-            study,
-            names,
-            draw_category_order(len(names), rng, shuffle=study.shuffle_categories),
-            [trial_json(trial, study) for trial in trials],
-            api=api,
-            skip_api=api.replace("{response}", str(uuid.uuid4())),
-            authorization="Preview",
-            next_url=following,
-            # Each preview by itself: nothing waits in the browser from the one before.
-            session=str(uuid.uuid4()),
-            stage="trials",
-            answered=[],
-            done=0,
-            total=len(trials),
-            back=selectors.MOST_STEPS_BACK,
-            break_every=study.break_every,
-        ),
-    }
-    return _page(request, "trial", context)
+    return _trial_page(
+        request,
+        study,
+        names,
+        draw_category_order(len(names), rng, shuffle=study.shuffle_categories),
+        [trial_json(trial, study) for trial in trials],
+        session=None,
+        api=api,
+        skip_api=api.replace("{response}", str(uuid.uuid4())),
+        authorization="Preview",
+        next_url=following,
+        stage="trials",
+        answered=[],
+        done=0,
+        total=len(trials),
+        back=selectors.MOST_STEPS_BACK,
+        break_every=study.break_every,
+    )
 
 
 def preview(request: HttpRequest, study: Study, step: str, following: str) -> HttpResponse:
@@ -684,7 +757,7 @@ def preview(request: HttpRequest, study: Study, step: str, following: str) -> Ht
             }
             if consent
             else {},
-            "form": ConsentForm(initial={"version": consent.version if consent else 0}),
+            "fields": _consent_fields(ConsentForm(initial={"version": consent.version if consent else 0})),
             "time_estimate": study.time_estimate,
             "pay_note": study.pay_note,
             "pay": _pay(recruited.of_study(study)),

@@ -80,15 +80,6 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
-# Each process's own. Fragments of the trial's page: of ten categories in ten places, for ten studies at a time.
-CACHES = {
-    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
-    "template_fragments": {
-        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
-        "LOCATION": "template-fragments",
-        "OPTIONS": {"MAX_ENTRIES": 1000},
-    },
-}
 ROOT_URLCONF = "elicit.urls"
 WSGI_APPLICATION = "elicit.wsgi.application"
 TEMPLATES = [

@@ -261,11 +261,15 @@ class Study(models.Model):
     @classmethod
     def from_db(cls, db: str | None, field_names: Collection[str], values: Collection[Any]) -> Self:
         study = super().from_db(db, field_names, values)
-        # As stored; a copy of each, as lists are changed in place.
+        # As stored; copies of what can be changed in place.
         study._fixed = (
             {}
             if study.__dict__.get("status", StudyStatus.DRAFT) == StudyStatus.DRAFT
-            else {name: deepcopy(study.__dict__[name]) for name in field_names if name not in CHANGES_AFTER_LAUNCH}
+            else {
+                name: deepcopy(value) if isinstance(value := study.__dict__[name], list | dict) else value
+                for name in field_names
+                if name not in CHANGES_AFTER_LAUNCH
+            }
         )
         return study
 
