@@ -1,4 +1,4 @@
-"""What a crowd waits for that comes all at once: `python -m benchmarks.burst`, some two minutes.
+"""What a crowd waits for that comes all at once: `python -m benchmarks.burst`, some four minutes.
 
 2,000 people open a study's link within 10 seconds, agree, leave the instructions and get their first trial, on the
 pages that a browser gets. The study has room for just so many. They read consent and instructions: half of them take
@@ -240,7 +240,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--people", type=int, default=2000, help="a multiple of 40: the study's K is people / 40")
     parser.add_argument("--within", type=float, default=10.0, metavar="SECONDS")
-    parser.add_argument("--read", type=float, default=15.0, metavar="SECONDS", help="half read a page for longer")
+    parser.add_argument("--read", type=float, default=30.0, metavar="SECONDS", help="half read a page for longer")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if options.people < 40 or options.people % 40:
