@@ -23,9 +23,7 @@ from django.utils.translation import get_language
 _MARK = secrets.token_hex(16)
 
 
-def render_shared(
-    request: HttpRequest, template: str, shared: Mapping[str, Any], own: Mapping[str, Any]
-) -> SafeString:
+def render_shared(request: HttpRequest, template: str, shared: Mapping[str, Any], own: Mapping[str, Any]) -> SafeString:
     """The template in the language of the page.
 
     Args:

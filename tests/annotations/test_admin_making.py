@@ -18,6 +18,7 @@ from annotations.models.recruitment import Platform, Recruitment
 from annotations.presets import PRESETS
 from annotations.services import arms, studies
 from tests import factories as make
+from tests.shown import trial_data
 
 pytestmark = pytest.mark.django_db
 
@@ -214,7 +215,7 @@ def test_whoever_may_not_add_studies_copies_none(client: Client) -> None:
 def test_the_trial_screen_is_previewed_and_nothing_is_stored(curator: Client, dataset: Dataset) -> None:
     study = new(curator, dataset)
     page = curator.get(reverse("admin:annotations_study_preview", args=[study.pk, "trial"]))
-    data = page.context["trial_data"]
+    data = trial_data(page)
     assert len(data["trials"]) == 4
     assert "Preview: this is what annotators see" in page.content.decode()
     assert "reference" not in json.dumps(data["trials"])
@@ -230,8 +231,8 @@ def test_the_preview_of_an_arm_asks_as_the_arm_does(curator: Client) -> None:
     study = make.make_study(launch=False)
     arms.write_arms(study.pk, [{"name": "self", "settings": {"framing": "self", "most_named": 1}, "weight": 1}])
     page = curator.get(reverse("admin:annotations_study_preview", args=[study.pk, "trial"]) + "?arm=self")
-    assert page.context["trial_data"]["rules"]["most_named"] == 1
-    assert {trial["framing"] for trial in page.context["trial_data"]["trials"]} == {"self"}
+    assert trial_data(page)["rules"]["most_named"] == 1
+    assert {trial["framing"] for trial in trial_data(page)["trials"]} == {"self"}
 
 
 def test_a_preview_is_for_those_who_may_see_the_study(client: Client) -> None:

@@ -20,6 +20,7 @@ from exports.errors import ExportError
 from exports.services import request_release
 from jobs.models import Job
 from tests import factories as make
+from tests.shown import trial_data
 
 pytestmark = pytest.mark.django_db
 
@@ -111,7 +112,7 @@ def test_the_arm_decides_what_is_asked_what_counts_as_an_answer_and_what_the_pag
     with pytest.raises(Contradiction):
         make.respond(trial, ((3, 60.0),), [5])
     page = client.get(reverse("session", args=[session.token]))
-    assert page.context["trial_data"]["rules"] == {"most_named": 1, "sum_limit": None, "ask_impossible": False}
+    assert trial_data(page)["rules"] == {"most_named": 1, "sum_limit": None, "ask_impossible": False}
     study.refresh_from_db()
     assert (study.framing, study.most_named, study.ask_impossible) == ("others", None, True)
 

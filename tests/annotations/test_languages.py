@@ -23,7 +23,8 @@ from elicit.labels import AnswerRules, check
 from elicit.labels.elicited import Contradiction
 from tests import factories as make
 from tests import translations
-from tests.annotations.test_pages import arrive, link, page_of, text_of, trial_data
+from tests.annotations.test_pages import arrive, link, page_of, text_of
+from tests.shown import trial_data
 
 TEMPLATES = sorted((translations.ROOT / "frontend" / "templates" / "annotate").glob("*.html"))
 FOREIGN = [code for code, _ in settings.LANGUAGES if code != settings.LANGUAGE_CODE]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import re
 import uuid
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from annotations import selectors
 from annotations.models import Session, SessionStatus, Study
 from annotations.services import sessions, studies
 from tests import factories as make
+from tests.shown import trial_data
 
 pytestmark = pytest.mark.django_db
 
@@ -51,12 +51,6 @@ def arrive(study: Study, platform_id: str = "", client: Client | None = None) ->
 
 def text_of(response: Any) -> str:
     return html.unescape(response.content.decode())
-
-
-def trial_data(response: Any) -> dict[str, Any]:
-    found = re.search(r'<script id="trial-data" type="application/json">(.*?)</script>', response.content.decode())
-    assert found is not None
-    return dict(json.loads(found.group(1)))
 
 
 # --- The whole way

@@ -29,6 +29,7 @@ from elicit.labels.quality import RECOMMENDED
 from jobs.models import Job, Status
 from tests import crowds
 from tests import factories as make
+from tests.shown import trial_data
 
 pytestmark = pytest.mark.django_db
 
@@ -126,7 +127,7 @@ def test_neither_kind_nor_target_of_a_gold_image_reaches_the_browser(client: Cli
     study = with_checks()
     session = make.begin(make.make_session(study))
     page = client.get(reverse("session", args=[session.token]))
-    shown = page.context["trial_data"]["trials"]
+    shown = trial_data(page)["trials"]
     kinds = dict(session.trials.values_list("pk", "kind"))
     gold = [trial for trial in shown if kinds[UUID(trial["id"])] == TrialKind.GOLD]
     main = [trial for trial in shown if kinds[UUID(trial["id"])] == TrialKind.MAIN]

@@ -17,7 +17,8 @@ from annotations.errors import AnnotationError
 from annotations.models import Participant, Place, Response, Session, SessionStatus, Study, Trial, TrialKind
 from annotations.services import leaving, sessions, studies
 from tests import factories as make
-from tests.annotations.test_pages import arrive, page_of, text_of, trial_data
+from tests.annotations.test_pages import arrive, page_of, text_of
+from tests.shown import trial_data
 
 pytestmark = pytest.mark.django_db
 
