@@ -438,11 +438,9 @@ def session_page(request: HttpRequest, session: Session) -> HttpResponse:
             return _done(request, session)
 
 
-def _context(
-    request: HttpRequest, session: Session, counts: tuple[int, int] | None = None, **context: Any
-) -> dict[str, Any]:
-    """What a session's page shows whatever its step; `counts` as `selectors.trial_counts` where they are known."""
-    done, total = selectors.trial_counts(session) if counts is None else counts
+def _context(request: HttpRequest, session: Session, **context: Any) -> dict[str, Any]:
+    """What a session's page shows whatever its step."""
+    done, total = selectors.trial_counts(session)
     progress = {"done": done, "total": total, "percent": round(100 * done / total)} if total else None
     return {
         "study": session.study,
@@ -569,6 +567,7 @@ def _row(
     place: int, index: int, name: str, count: int, kind: str, plausible: bool, impossible: bool, language: str
 ) -> SafeString:
     """A category's row: of ten categories in ten places, for twenty studies at a time."""
+    # As frontend/static/annotate/keys.js has them.
     keys = ("QWERTYUIOP"[place - 1], "ASDFGHJKL;"[place - 1]) if count <= 10 else ("", "")
     context = {"place": place, "index": index, "name": name, "count": count, "input": kind}
     if plausible:
