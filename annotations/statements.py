@@ -5,13 +5,13 @@ of tables and columns, and how values are converted, stay the models' own."""
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import count, groupby
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS, connections, models
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 Field = models.Field[Any, Any]
@@ -52,6 +52,7 @@ class Statement:
             after `{columns}` comes as the database gives it.
         parameters: of which field each `%s` is a value.
         lock: the table whose rows are locked, where the database locks rows.
+        skip_locked: whether rows that somebody else has locked are passed over.
         keep: whether PostgreSQL keeps its plan; not of a table that grows a thousandfold in a moment, for which the
             plan of before would be a bad one until the next ANALYZE.
     """
@@ -64,6 +65,7 @@ class Statement:
         columns: str,
         parameters: str,
         lock: str = "",
+        skip_locked: bool = False,
         keep: bool = True,
     ) -> None:
         def fields(names: str) -> list[tuple[str, Field]]:
@@ -91,7 +93,7 @@ class Statement:
             **{name: f"{quote(model._meta.db_table)} AS {name}" for name, model in tables.items()},
         )
         if lock and connection.features.has_select_for_update:
-            sql += f" FOR UPDATE OF {lock}"
+            sql += f" FOR UPDATE OF {lock}{' SKIP LOCKED' if skip_locked else ''}"
         self._sql = _Prepared(sql, len(self._parameters), keep)
         # Of each table: where its key stands in a row, the names of its fields, and where these stand.
         self._parts: list[tuple[str, int, list[str], slice]] = []
@@ -135,15 +137,22 @@ class Statement:
 
 
 class Insertion:
-    """An INSERT of one whole row, sent as `Model.save` sends it, but for signals."""
+    """An INSERT of one whole row, sent as `Model.save` sends it, but for signals. The database gives the key where the
+    model leaves that to it."""
 
     def __init__(self, model: type[models.Model]) -> None:
         quote = connections[DEFAULT_DB_ALIAS].ops.quote_name
-        self._fields: list[Field] = list(model._meta.concrete_fields)
+        key = model._meta.pk
+        self._numbered = isinstance(key, models.AutoField)
+        self._fields: list[Field] = [
+            field for field in model._meta.concrete_fields if not (self._numbered and field is key)
+        ]
         columns = ", ".join(quote(str(field.column)) for field in self._fields)
         marks = ", ".join("%s" for _ in self._fields)
         table = quote(model._meta.db_table)
         insert = f"INSERT INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608 (our own models' names)
+        if self._numbered:
+            insert += f" RETURNING {quote(str(key.column))}"
         self._sql = _Prepared(insert, len(self._fields))
 
     def store(self, row: models.Model) -> None:
@@ -152,4 +161,29 @@ class Insertion:
         values = [field.get_db_prep_save(field.pre_save(row, add=True), connection) for field in self._fields]
         with connection.cursor() as cursor:
             cursor.execute(self._sql.ready(connection, cursor), values)
+            if self._numbered:
+                (row.pk,) = cursor.fetchone()
         row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS
+
+
+class Change:
+    """An UPDATE of some fields of one row, sent as `Model.save` sends it, but for signals."""
+
+    def __init__(self, model: type[models.Model], names: Sequence[str]) -> None:
+        quote = connections[DEFAULT_DB_ALIAS].ops.quote_name
+        self._fields: list[Field] = [model._meta.get_field(name) for name in names]  # type: ignore[misc]
+        self._key: Field = model._meta.pk
+        setting = ", ".join(f"{quote(str(field.column))} = %s" for field in self._fields)
+        table, key = quote(model._meta.db_table), quote(str(self._key.column))
+        change = f"UPDATE {table} SET {setting} WHERE {key} = %s"  # noqa: S608 (our own models' names)
+        self._sql = _Prepared(change, len(self._fields) + 1)
+
+    def store(self, row: models.Model) -> None:
+        """Raises DatabaseError where the row is gone, IntegrityError where a constraint refuses the change."""
+        connection = connections[DEFAULT_DB_ALIAS]
+        values = [field.get_db_prep_save(field.pre_save(row, add=False), connection) for field in self._fields]
+        values.append(self._key.get_db_prep_save(row.pk, connection))
+        with connection.cursor() as cursor:
+            cursor.execute(self._sql.ready(connection, cursor), values)
+            if not cursor.rowcount:
+                raise DatabaseError(f"{row._meta.label} {row.pk} is gone.")

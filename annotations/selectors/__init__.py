@@ -1,5 +1,6 @@
 """All reads. `exports` sees this app through here alone."""
 
+from annotations.selectors.checks import checks_to_show
 from annotations.selectors.releases import (
     StoredImage,
     arms_by_name,
@@ -25,6 +26,7 @@ from annotations.selectors.sessions import (
     next_trial,
     open_to_correction,
     open_trials,
+    places_on_images,
     repeated_answers,
     resumable_session,
     said_of,
@@ -69,6 +71,7 @@ __all__ = [
     "batches_of",
     "category_count",
     "category_names",
+    "checks_to_show",
     "current_consent",
     "dataset_image",
     "framing_to_name",
@@ -83,6 +86,7 @@ __all__ = [
     "next_trial",
     "open_to_correction",
     "open_trials",
+    "places_on_images",
     "practice_images",
     "practice_problems",
     "releasable_studies",

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from annotations.models import CheckItem, CheckKind, Study
+from annotations.statements import Statement
 
 
 def check_items(study: Study) -> list[CheckItem]:
     """In the order made, each with its image."""
     return list(study.check_items.select_related("image").order_by("pk"))
+
+
+def checks_to_show(study: Study) -> list[CheckItem]:
+    """As `check_items`, with no more than what a session's trials are laid out by."""
+    return [found["check_item"] for found, _ in _to_show().all(study.pk)]
+
+
+@cache
+def _to_show() -> Statement:
+    return Statement(
+        "SELECT {columns} FROM {check_item} WHERE check_item.study_id = %s ORDER BY check_item.id",
+        tables={"check_item": CheckItem},
+        columns="check_item.id check_item.image check_item.kind",
+        parameters="check_item.study",
+    )
 
 
 def check_problems(study: Study) -> list[str]:

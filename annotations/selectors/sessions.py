@@ -15,6 +15,7 @@ from annotations.models import (
     Dataset,
     Image,
     Participant,
+    Place,
     Response,
     Session,
     SessionStatus,
@@ -318,6 +319,22 @@ def batches_of(session: Session) -> list[int]:
     shown = session.trials.filter(kind=TrialKind.MAIN).values("image_id")
     batches = StudyImage.objects.filter(study_id=session.study_id, image_id__in=shown).order_by("batch_id")
     return list(batches.values_list("batch_id", flat=True).distinct())
+
+
+def places_on_images(session: Session) -> dict[int, int]:
+    """Of each image in the session's batches, in the study's order, the place that the session has on it: keys both."""
+    return {found["member"].image_id: found["place"].pk for found, _ in _on_images().all(session.pk)}
+
+
+@cache
+def _on_images() -> Statement:
+    return Statement(
+        "SELECT {columns} FROM {place} JOIN {member} ON member.batch_id = place.batch_id "
+        "WHERE place.session_id = %s ORDER BY member.id",
+        tables={"place": Place, "member": StudyImage},
+        columns="place.id member.id member.image",
+        parameters="place.session",
+    )
 
 
 def unplaced_trials(session: Session) -> QuerySet[Trial]:

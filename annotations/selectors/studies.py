@@ -14,6 +14,7 @@ from annotations.kinds import LAUNCH_STUDY
 from annotations.models import (
     Arm,
     Assignment,
+    Category,
     CheckKind,
     Consent,
     Dataset,
@@ -29,7 +30,7 @@ from annotations.models import (
 from annotations.models.participation import OPEN_STATUSES
 from annotations.return_links import return_url_problem
 from annotations.selectors import counted
-from annotations.selectors.checks import check_problems
+from annotations.selectors.checks import check_problems, checks_to_show
 from annotations.statements import Statement
 from elicit.labels import AnswerRules
 from elicit.labels.consistency import Verdict
@@ -247,7 +248,7 @@ def trials_in_session(study: Study) -> int:
         sizes = study.batches.annotate(size=Count("study_images"))
         largest = sizes.aggregate(largest=Max("size"))["largest"] or 0
     shown = largest + min(study.repeats_per_session, -(-largest // 2))
-    return shown * len(Framing(study.framing).asked) + study.check_items.count()
+    return shown * len(Framing(study.framing).asked) + len(checks_to_show(study))
 
 
 def has_free_place(study: Study, arm: Arm | None = None) -> bool:
@@ -302,7 +303,7 @@ def why_shut(study: Study) -> str:
 def arms_to_draw_from(study: Study) -> list[Arm]:
     """The arms with a free place that are least filled for their weight, by sessions under way and completed."""
     # Most studies have none, and those that have are counted the sessions of.
-    if not study.arms.exists():
+    if _an_arm().first(study.pk) is None:
         return []
     filled = Q(sessions__status__in=[*OPEN_STATUSES, SessionStatus.COMPLETED], sessions__excluded_at__isnull=True)
     arms = list(study.arms.annotate(filled=Count("sessions", filter=filled)).order_by("pk"))
@@ -312,8 +313,28 @@ def arms_to_draw_from(study: Study) -> list[Arm]:
     return [arm for arm in arms if Fraction(arm.filled, arm.weight) == least]
 
 
+@cache
+def _an_arm() -> Statement:
+    return Statement(
+        "SELECT {columns} FROM {arm} WHERE arm.study_id = %s LIMIT 1",
+        tables={"arm": Arm},
+        columns="arm.id",
+        parameters="arm.study",
+    )
+
+
 def category_names(study: Study) -> list[str]:
-    return list(study.dataset.categories.order_by("index").values_list("name", flat=True))
+    return [found["category"].name for found, _ in _categories().all(study.dataset_id)]
+
+
+@cache
+def _categories() -> Statement:
+    return Statement(
+        'SELECT {columns} FROM {category} WHERE category.dataset_id = %s ORDER BY category."index"',
+        tables={"category": Category},
+        columns="category.id category.name",
+        parameters="category.dataset",
+    )
 
 
 def category_count(study: Study) -> int:

@@ -6,17 +6,19 @@ several rows the one with the lower key first. Whoever holds a free place never 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import cache, partial
 
 import numpy as np
 from django.db import connection, transaction
-from django.db.models import F, QuerySet
+from django.db.models import F
 
 from annotations import selectors
 from annotations.assignment import turns
 from annotations.kinds import ORDER_PLACES
 from annotations.models import Assignment, Batch, Framing, Place, Session, Study
 from annotations.selectors import places as read
+from annotations.statements import Statement
 from elicit.labels import allocation
 from jobs.services import enqueue
 
@@ -33,25 +35,46 @@ def claim(session: Session) -> list[Place]:
     """
     study = session.study
     most = _within_budget(study, study.images_per_session if study.one_by_one else 1)
-    free = Place.objects.filter(
-        study_id=session.study_id, arm=session.arm, session__isnull=True, turn__isnull=False
-    ).order_by("turn", "rank")
     # On SQLite the transaction itself, IMMEDIATE, is the lock.
     skip = connection.features.has_select_for_update_skip_locked
     held: dict[int, Place] = {}
     while len(held) < most:
-        missing = most - len(held)
-        # Nobody labels an image twice.
-        others = free.exclude(batch_id__in=list(held)) if held else free
-        rows = _locked(others.select_for_update(skip_locked=skip)[:missing])
+        rows = _locked(partial(_free, session, most - len(held)))
         if not rows and skip and not held:
-            rows = _locked(free.select_for_update()[:1])
+            rows = _locked(partial(_free, session, 1, wait=True))
         if not rows:
             break
-        for place in rows:
-            held.setdefault(place.batch_id, place)
-    _take(session, list(held.values()))
+        # Nobody labels an image twice.
+        new = {place.batch_id: place for place in reversed(rows)}
+        _take(session, list(new.values()))
+        held |= new
+    _spend(study, len(held))
     return list(held.values())
+
+
+def _free(session: Session, most: int, *, wait: bool = False) -> list[Place]:
+    """The next free places of the session's study and arm on batches of which it has none."""
+    found = _next_free(session.arm_id is not None, wait).all(
+        session.study_id, *([] if session.arm_id is None else [session.arm_id]), session.pk, most
+    )
+    return [models["place"] for models, _ in found]
+
+
+@cache
+def _next_free(of_arm: bool, wait: bool) -> Statement:
+    return Statement(
+        "SELECT {columns} FROM {place} WHERE place.study_id = %s "  # noqa: S608 (all of it stands here)
+        f"AND place.arm_id {'= %s' if of_arm else 'IS NULL'} AND place.session_id IS NULL AND place.turn IS NOT NULL "
+        "AND place.batch_id NOT IN (SELECT own.batch_id FROM {own} WHERE own.session_id = %s) "
+        "ORDER BY place.turn, place.rank LIMIT %s",
+        tables={"place": Place, "own": Place},
+        columns="place.id place.batch",
+        # What counts is that the last is a number.
+        parameters=f"place.study {'place.arm' if of_arm else ''} place.session place.id",
+        lock="place",
+        skip_locked=not wait,
+        keep=False,
+    )
 
 
 def claim_again(session: Session, batches: Collection[int]) -> list[Place]:
@@ -63,11 +86,12 @@ def claim_again(session: Session, batches: Collection[int]) -> list[Place]:
     for batch in sorted(batches)[:most]:
         free = Place.objects.filter(batch_id=batch, arm=session.arm, session__isnull=True)
         free = free.order_by("number", "rank")
-        rows = _locked(free.select_for_update(skip_locked=skip)[:1])
+        rows = _locked(partial(list, free.select_for_update(skip_locked=skip)[:1]))
         if not rows and skip:
-            rows = _locked(free.select_for_update()[:1])
+            rows = _locked(partial(list, free.select_for_update()[:1]))
         held += rows
     _take(session, held)
+    _spend(session.study, len(held))
     if held:
         _touched(session.study, [place.batch_id for place in held])
     return held
@@ -164,14 +188,15 @@ def ring_for_touched() -> int:
 
 
 def _take(session: Session, held: Sequence[Place]) -> None:
-    if not held:
-        return
-    Place.objects.filter(pk__in=[place.pk for place in held]).update(session=session)
+    if held:
+        Place.objects.filter(pk__in=[place.pk for place in held]).update(session=session)
     for place in held:
         place.session = session
-    study = session.study
-    if study.budget_labels is not None:
-        spent = len(held) * _labels_of_a_place(study)
+
+
+def _spend(study: Study, taken: int) -> None:
+    if taken and study.budget_labels is not None:
+        spent = taken * _labels_of_a_place(study)
         Study.objects.filter(pk=study.pk).update(labels_left=F("labels_left") - spent)
 
 
@@ -199,14 +224,14 @@ def _touched(study: Study, batches: Collection[int]) -> None:
         enqueue(ORDER_PLACES, study.pk)
 
 
-def _locked(free: QuerySet[Place]) -> list[Place]:
+def _locked(ask: Callable[[], list[Place]]) -> list[Place]:
     """The rows of a locking query; no lock stays behind where there is none.
 
     PostgreSQL keeps the lock on a row that turns out to be taken meanwhile. Two who found nothing would go on to wait
-    for each other's: only the end of a savepoint gives such locks back.
+    for each other's: only going back to a savepoint gives such locks back.
     """
-    with transaction.atomic():
-        places = list(free)
-        if not places:
-            transaction.set_rollback(True)
+    before = transaction.savepoint()
+    places = ask()
+    if not places:
+        transaction.savepoint_rollback(before)
     return places

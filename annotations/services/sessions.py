@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 from uuid import UUID, uuid4
 
 import numpy as np
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, models, transaction
 from django.utils.translation import gettext as _
 
 from annotations import selectors
@@ -34,6 +35,7 @@ from annotations.models import (
 from annotations.models.participation import OPEN_STATUSES, SIGN_OF_LIFE, new_annotator, pseudonym
 from annotations.questionnaire import wrong_answers
 from annotations.services import bulk, places
+from annotations.statements import Change, Insertion, Statement
 from jobs.services import enqueue
 
 COMPREHENSION_ATTEMPTS = 2
@@ -60,11 +62,12 @@ def begin_session(
     arm, drawn_from = draw_arm(study, rng)
     if not selectors.has_free_place(study, arm):
         raise refuse("study_full")
-    order = draw_category_order(study.dataset.categories.count(), rng, shuffle=study.shuffle_categories)
+    order = draw_category_order(selectors.category_count(study), rng, shuffle=study.shuffle_categories)
     try:
-        with transaction.atomic():
+        # Nobody else can be the same person where no platform says who they are.
+        with transaction.atomic(savepoint=bool(platform_id)):
             participant = _enrol(study, platform_id)
-            return Session.objects.create(
+            session = Session(
                 study=study,
                 participant=participant,
                 consent=consent,
@@ -74,6 +77,8 @@ def begin_session(
                 seen_at=now,
                 category_order=order,
             )
+            _insertion(Session).store(session)
+            return session
     except IntegrityError:
         # The same person pressed twice: the first press won.
         if known := selectors.resumable_session(study, platform_id):
@@ -84,11 +89,26 @@ def begin_session(
 def _enrol(study: Study, platform_id: str) -> Participant:
     participant = Participant.of(study, platform_id)
     attempt = 0
-    while Participant.objects.filter(study=study, annotator=participant.annotator).exists():
+    while _named().first(study.pk, participant.annotator) is not None:
         attempt += 1
         participant.annotator = pseudonym(study.pk, platform_id, attempt) if platform_id else new_annotator()
-    participant.save()
+    _insertion(Participant).store(participant)
     return participant
+
+
+@cache
+def _named() -> Statement:
+    return Statement(
+        "SELECT {columns} FROM {participant} WHERE participant.study_id = %s AND participant.annotator = %s",
+        tables={"participant": Participant},
+        columns="participant.id",
+        parameters="participant.study participant.annotator",
+    )
+
+
+@cache
+def _insertion(model: type[models.Model]) -> Insertion:
+    return Insertion(model)
 
 
 @transaction.atomic
@@ -205,12 +225,10 @@ def _begin_trials(session: Session, now: datetime, rng: np.random.Generator) -> 
     study = session.study
     if study.status != StudyStatus.LIVE:
         raise refuse("study_not_live")
-    held = {place.batch_id: place for place in places.claim(session)}
-    if not held:
+    if not places.claim(session):
         raise refuse("study_full")
-    shown = StudyImage.objects.filter(batch_id__in=list(held)).order_by("pk").values_list("image_id", "batch_id")
-    place_on = {image: held[batch] for image, batch in shown}
-    checks = list(study.check_items.order_by("pk"))
+    place_on = selectors.places_on_images(session)
+    checks = selectors.checks_to_show(study)
     plan = with_checks(
         plan_session(list(place_on), study.repeats_per_session, rng), [check.image_id for check in checks], rng
     )
@@ -228,7 +246,7 @@ def _begin_trials(session: Session, now: datetime, rng: np.random.Generator) -> 
                 "position": len(laid_out) + 1,
                 "kind": kind,
                 "framing": framing,
-                "place_id": place_on[planned.image].pk if kind == TrialKind.MAIN else None,
+                "place_id": place_on[planned.image] if kind == TrialKind.MAIN else None,
                 "repeat_of_id": None if planned.repeat_of is None else laid_out[planned.repeat_of, framing]["id"],
                 "check_item_id": check.pk if check else None,
             }
@@ -395,5 +413,10 @@ def lock_trial(session: Session, trial_id: UUID) -> Trial:
 def _set(session: Session, **values: Any) -> Session:
     for name, value in values.items():
         setattr(session, name, value)
-    session.save(update_fields=list(values))
+    _change(tuple(values)).store(session)
     return session
+
+
+@cache
+def _change(names: tuple[str, ...]) -> Change:
+    return Change(Session, names)
