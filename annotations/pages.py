@@ -227,14 +227,10 @@ def study_page(request: HttpRequest, slug: str) -> HttpResponse:
         return _stopped(request, error, study)
     if door.session:
         return _at_home(door.session)
-    consent = selectors.current_consent(study)
-    if consent is None:
-        raise Http404
-    form = ConsentForm(request.POST if request.method == "POST" else None, initial={"version": consent.version})
     came = visit.platform != Platform.OPEN
-    if code := selectors.why_shut(study):
-        return _stopped(request, AnnotationError(code, code), study, came=came)
-    if request.method == "POST" and form.is_valid():
+    form = ConsentForm(request.POST) if request.method == "POST" else None
+    refused = ""
+    if form is not None and form.is_valid():
         try:
             session = recruitment.admit(
                 study=study,
@@ -247,10 +243,19 @@ def study_page(request: HttpRequest, slug: str) -> HttpResponse:
         except AnnotationError as error:
             if error.code != "consent_missing":
                 return _stopped(request, error, study, came=came)
-            form = ConsentForm({"version": consent.version})
-            form.errors["agree"] = form.error_class([error.message])
+            refused = error.message
         else:
             return _at_home(session)
+    if code := selectors.why_shut(study):
+        return _stopped(request, AnnotationError(code, code), study, came=came)
+    consent = selectors.current_consent(study)
+    if consent is None:
+        raise Http404
+    if form is None:
+        form = ConsentForm(initial={"version": consent.version})
+    elif refused:
+        form = ConsentForm({"version": consent.version})
+        form.errors["agree"] = form.error_class([refused])
     return _shared_page(
         request,
         "consent",

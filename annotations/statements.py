@@ -43,10 +43,10 @@ class _Prepared:
 
 
 class Statement:
-    """A SELECT that gives models, with as many of their fields as ``columns`` names.
+    """A SELECT that gives models, with as many of their fields as ``columns`` names, or plain values.
 
     Args:
-        sql: with `{columns}`, and `{name}` for each table that ``tables`` gives a name to.
+        sql: with `{columns}` where there are any, and `{name}` for each table that ``tables`` gives a name to.
         tables: the models, by the names that the SQL knows their tables by.
         columns: `table.field`, each table's primary key among them, or `table.*` for all of it. What the SQL selects
             after `{columns}` comes as the database gives it.
@@ -62,7 +62,7 @@ class Statement:
         sql: str,
         *,
         tables: Mapping[str, type[models.Model]],
-        columns: str,
+        columns: str = "",
         parameters: str,
         lock: str = "",
         skip_locked: bool = False,

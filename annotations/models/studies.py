@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from copy import deepcopy
-from types import MappingProxyType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
@@ -241,8 +238,6 @@ class Study(models.Model):
 
     # Whether it is too large to be counted on request, once that is known: see `selectors.counted`.
     large: bool | None = None
-    # What a launched study was loaded with.
-    _fixed: Mapping[str, Any] = MappingProxyType({})
 
     def __str__(self) -> str:
         return self.name
@@ -251,27 +246,18 @@ class Study(models.Model):
         """Raises AnnotationError `settings_frozen` where a setting of a launched study would change. (Those that an
         arm's session sees in their place are no change, but are not to be stored either.)"""
         named = options.get("update_fields")
-        for field in self._meta.concrete_fields:
-            name = field.attname
-            written = named is None or field.name in named or name in named
-            if written and name in self._fixed and self._fixed[name] != self.__dict__[name]:
+        fixed = [
+            field.attname
+            for field in self._meta.concrete_fields
+            if (named is None or field.name in named or field.attname in named)
+            and field.name not in CHANGES_AFTER_LAUNCH
+            and field.attname in self.__dict__
+        ]
+        if fixed and not self._state.adding:
+            stored = Study.objects.filter(pk=self.pk).exclude(status=StudyStatus.DRAFT).values(*fixed).first()
+            if stored is not None and any(value != self.__dict__[name] for name, value in stored.items()):
                 raise refuse("settings_frozen")
         super().save(**options)
-
-    @classmethod
-    def from_db(cls, db: str | None, field_names: Collection[str], values: Collection[Any]) -> Self:
-        study = super().from_db(db, field_names, values)
-        # As stored; copies of what can be changed in place.
-        study._fixed = (
-            {}
-            if study.__dict__.get("status", StudyStatus.DRAFT) == StudyStatus.DRAFT
-            else {
-                name: deepcopy(value) if isinstance(value := study.__dict__[name], list | dict) else value
-                for name in field_names
-                if name not in CHANGES_AFTER_LAUNCH
-            }
-        )
-        return study
 
     @property
     def one_by_one(self) -> bool:

@@ -323,16 +323,15 @@ def batches_of(session: Session) -> list[int]:
 
 def places_on_images(session: Session) -> dict[int, int]:
     """Of each image in the session's batches, in the study's order, the place that the session has on it: keys both."""
-    return {found["member"].image_id: found["place"].pk for found, _ in _on_images().all(session.pk)}
+    return {image: place for _, (image, place) in _on_images().all(session.pk)}
 
 
 @cache
 def _on_images() -> Statement:
     return Statement(
-        "SELECT {columns} FROM {place} JOIN {member} ON member.batch_id = place.batch_id "
+        "SELECT member.image_id, place.id FROM {place} JOIN {member} ON member.batch_id = place.batch_id "
         "WHERE place.session_id = %s ORDER BY member.id",
         tables={"place": Place, "member": StudyImage},
-        columns="place.id member.id member.image",
         parameters="place.session",
     )
 

@@ -262,11 +262,10 @@ def has_free_place(study: Study, arm: Arm | None = None) -> bool:
 def _free(of_arm: bool) -> Statement:
     return Statement(
         # In the order of an index: else the database may go through all taken places to find the first free one.
-        "SELECT {columns} FROM {place} WHERE place.study_id = %s "  # noqa: S608 (all of it stands here)
+        "SELECT 1 FROM {place} WHERE place.study_id = %s "  # noqa: S608 (all of it stands here)
         f"AND place.session_id IS NULL AND place.turn IS NOT NULL {'AND place.arm_id = %s' if of_arm else ''} "
         "ORDER BY place.turn, place.rank LIMIT 1",
         tables={"place": Place},
-        columns="place.id",
         parameters="place.study place.arm" if of_arm else "place.study",
         keep=False,
     )
@@ -316,30 +315,38 @@ def arms_to_draw_from(study: Study) -> list[Arm]:
 @cache
 def _an_arm() -> Statement:
     return Statement(
-        "SELECT {columns} FROM {arm} WHERE arm.study_id = %s LIMIT 1",
+        "SELECT 1 FROM {arm} WHERE arm.study_id = %s LIMIT 1",
         tables={"arm": Arm},
-        columns="arm.id",
         parameters="arm.study",
     )
 
 
 def category_names(study: Study) -> list[str]:
-    return [found["category"].name for found, _ in _categories().all(study.dataset_id)]
+    return [name for _, (name,) in _categories().all(study.dataset_id)]
 
 
 @cache
 def _categories() -> Statement:
     return Statement(
-        'SELECT {columns} FROM {category} WHERE category.dataset_id = %s ORDER BY category."index"',
+        'SELECT category.name FROM {category} WHERE category.dataset_id = %s ORDER BY category."index"',
         tables={"category": Category},
-        columns="category.id category.name",
         parameters="category.dataset",
     )
 
 
 def category_count(study: Study) -> int:
     """K, the length of every soft label."""
-    return study.dataset.categories.count()
+    [(_, (number,))] = _number_of_categories().all(study.dataset_id)
+    return int(number)
+
+
+@cache
+def _number_of_categories() -> Statement:
+    return Statement(
+        "SELECT COUNT(*) FROM {category} WHERE category.dataset_id = %s",
+        tables={"category": Category},
+        parameters="category.dataset",
+    )
 
 
 def answer_rules(study: Study, categories: int) -> AnswerRules:

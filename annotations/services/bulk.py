@@ -41,9 +41,12 @@ def insert(model: type[models.Model], same: Mapping[str, Any], each: Mapping[str
 
 
 def _prepared(field: models.Field[Any, Any], column: Sequence[Any]) -> Sequence[Any]:
-    """Numbers and truth values need no preparing, and are the ones that come by the million."""
+    """Numbers and truth values need no preparing, and are the ones that come by the million; nor do UUIDs where the
+    database has such."""
     target: models.Field[Any, Any] = getattr(field, "target_field", field)
     if isinstance(target, models.IntegerField | models.FloatField | models.BooleanField):
+        return column
+    if isinstance(target, models.UUIDField) and connection.features.has_native_uuid_field:
         return column
     return [field.get_db_prep_save(value, connection) for value in column]
 

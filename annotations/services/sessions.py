@@ -99,9 +99,8 @@ def _enrol(study: Study, platform_id: str) -> Participant:
 @cache
 def _named() -> Statement:
     return Statement(
-        "SELECT {columns} FROM {participant} WHERE participant.study_id = %s AND participant.annotator = %s",
+        "SELECT 1 FROM {participant} WHERE participant.study_id = %s AND participant.annotator = %s",
         tables={"participant": Participant},
-        columns="participant.id",
         parameters="participant.study participant.annotator",
     )
 
