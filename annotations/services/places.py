@@ -18,6 +18,7 @@ from annotations.assignment import turns
 from annotations.kinds import ORDER_PLACES
 from annotations.models import Assignment, Batch, Framing, Place, Session, Study
 from annotations.selectors import places as read
+from annotations.services import bulk
 from annotations.statements import Statement
 from elicit.labels import allocation
 from jobs.services import enqueue
@@ -189,7 +190,7 @@ def ring_for_touched() -> int:
 
 def _take(session: Session, held: Sequence[Place]) -> None:
     if held:
-        Place.objects.filter(pk__in=[place.pk for place in held]).update(session=session)
+        bulk.change(Place, [place.pk for place in held], {"session_id": session.pk})
     for place in held:
         place.session = session
 
