@@ -94,7 +94,9 @@ def analyze(database: str) -> None:
     with closing(psycopg2.connect(database)) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
-            cursor.execute("ANALYZE")
+            cursor.execute("SELECT oid::regclass FROM pg_class WHERE relkind = 'r' AND pg_relation_size(oid) > 0")
+            for (table,) in cursor.fetchall():
+                cursor.execute(f"ANALYZE {table}")
 
 
 # --- Parts that run in the site's settings
