@@ -217,7 +217,7 @@ def study_page(request: HttpRequest, slug: str) -> HttpResponse:
         return _unknown_link(request)
     languages.speak(request, study)
     now = timezone.now()
-    recruiting = recruited.of_study(study)
+    recruiting = study.recruiting
     try:
         visit = adapter(recruiting.platform).read(request.GET, recruiting)
         door = recruitment.come_to_the_door(study, visit, remembered=_remembered(request, study), now=now)
@@ -296,7 +296,7 @@ def _at_home(session: Session) -> HttpResponse:
 def _not_admitted(request: HttpRequest, study: Study, code: str) -> HttpResponse:
     if code == "preview" and request.user.has_perm("annotations.view_study"):
         return redirect("admin:annotations_study_preview", study.pk, "consent")
-    recruiting = recruited.of_study(study)
+    recruiting = study.recruiting
     if recruiting.platform == Platform.OPEN and code == "malformed":
         return _unknown_link(request)
     title, text = NOT_ADMITTED[code]
@@ -322,7 +322,7 @@ def no_thanks(request: HttpRequest, slug: str) -> HttpResponse:
     if study is None:
         return _unknown_link(request)
     languages.speak(request, study)
-    recruiting = recruited.of_study(study)
+    recruiting = study.recruiting
     try:
         adapter(recruiting.platform).read(request.GET, recruiting)
     except NotAdmitted as problem:
@@ -471,7 +471,7 @@ def _instructions(request: HttpRequest, session: Session) -> HttpResponse:
             "trial_count": selectors.trials_in_session(study) // len(Framing(study.framing).asked),
             "questions": len(Framing(study.framing).asked),
             "practice_count": len(study.practice),
-            "pay": _pay(recruited.of_study(study)),
+            "pay": _pay(study.recruiting),
         },
         {
             "instructions_html": study_html(study.instructions, study),

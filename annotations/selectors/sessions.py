@@ -16,6 +16,7 @@ from annotations.models import (
     Image,
     Participant,
     Place,
+    Recruitment,
     Response,
     Session,
     SessionStatus,
@@ -24,11 +25,12 @@ from annotations.models import (
     Trial,
     TrialKind,
 )
+from annotations.selectors.studies import with_parts
 from annotations.statements import Row, Statement
 
 
 def session_by_token(token: str) -> Session | None:
-    """With its study, dataset, participant and arm."""
+    """With its study, dataset, recruitment, participant and arm."""
     if "\0" in token:  # PostgreSQL can't even be asked
         return None
     return _whole(_of_token().first(token))
@@ -44,8 +46,7 @@ def _whole(found: Row | None) -> Session | None:
         return None
     models = found[0]
     session: Session = models["session"]
-    session.study, session.arm, session.participant = models["study"], models["arm"], models["participant"]
-    session.study.dataset = models["dataset"]
+    session.study, session.arm, session.participant = with_parts(models), models["arm"], models["participant"]
     return in_its_arm(session)
 
 
@@ -63,9 +64,17 @@ def _of_sessions(by: str, lock: str = "") -> Statement:
     return Statement(
         "SELECT {columns} FROM {session} JOIN {study} ON study.id = session.study_id "  # noqa: S608 (all of it stands here)
         "JOIN {dataset} ON dataset.id = study.dataset_id JOIN {participant} ON participant.id = session.participant_id "
+        "LEFT JOIN {recruiting} ON recruiting.study_id = study.id "
         f"LEFT JOIN {{arm}} ON arm.id = session.arm_id WHERE {by} = %s",
-        tables={"session": Session, "study": Study, "dataset": Dataset, "participant": Participant, "arm": Arm},
-        columns="session.* study.* dataset.* participant.* arm.*",
+        tables={
+            "session": Session,
+            "study": Study,
+            "dataset": Dataset,
+            "recruiting": Recruitment,
+            "participant": Participant,
+            "arm": Arm,
+        },
+        columns="session.* study.* dataset.* recruiting.* participant.* arm.*",
         parameters=by,
         lock=lock,
     )

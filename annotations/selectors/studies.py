@@ -22,6 +22,7 @@ from annotations.models import (
     Image,
     Place,
     Platform,
+    Recruitment,
     Response,
     SessionStatus,
     Study,
@@ -272,12 +273,17 @@ def _free(of_arm: bool) -> Statement:
 
 
 def launched_study(slug: str) -> Study | None:
-    """The study of a link, which anybody may ask for, with its dataset; nobody is told of a draft."""
+    """The study of a link, which anybody may ask for, with its dataset and recruitment; nobody is told of a draft."""
     found = _launched().first(slug, StudyStatus.DRAFT)
-    if found is None:
-        return None
-    study: Study = found[0]["study"]
-    study.dataset = found[0]["dataset"]
+    return None if found is None else with_parts(found[0])
+
+
+def with_parts(found: Mapping[str, Any]) -> Study:
+    """What a statement found as study, dataset and recruitment; this an unsaved one where nothing was chosen, as
+    `selectors.recruitment.of_study` has it."""
+    study: Study = found["study"]
+    study.dataset = found["dataset"]
+    study.recruiting = found["recruiting"] or Recruitment(study=study)
     return study
 
 
@@ -285,9 +291,9 @@ def launched_study(slug: str) -> Study | None:
 def _launched() -> Statement:
     return Statement(
         "SELECT {columns} FROM {study} JOIN {dataset} ON dataset.id = study.dataset_id "
-        "WHERE study.slug = %s AND study.status <> %s",
-        tables={"study": Study, "dataset": Dataset},
-        columns="study.* dataset.*",
+        "LEFT JOIN {recruiting} ON recruiting.study_id = study.id WHERE study.slug = %s AND study.status <> %s",
+        tables={"study": Study, "dataset": Dataset, "recruiting": Recruitment},
+        columns="study.* dataset.* recruiting.*",
         parameters="study.slug study.status",
     )
 
