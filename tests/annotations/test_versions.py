@@ -125,6 +125,17 @@ def test_no_way_of_writing_changes_the_settings_of_a_launched_study(write: Calla
     assert study.arms.count() == 1
 
 
+def test_a_copy_from_before_the_launch_changes_no_setting_either() -> None:
+    study = make.make_study(launch=False)
+    copy = Study.objects.get(pk=study.pk)
+    studies.launch(study.pk, make.rng())
+    copy.name = "Changed"
+    with pytest.raises(AnnotationError) as refused:
+        copy.save()
+    assert refused.value.code == "settings_frozen"
+    assert Study.objects.get(pk=study.pk).name != "Changed"
+
+
 def test_a_launched_study_still_moves() -> None:
     study = Study.objects.get(pk=launched().pk)
     studies.pause(study.pk)
