@@ -141,19 +141,20 @@ class Insertion:
     model leaves that to it."""
 
     def __init__(self, model: type[models.Model]) -> None:
-        quote = connections[DEFAULT_DB_ALIAS].ops.quote_name
-        key = model._meta.pk
-        self._numbered = isinstance(key, models.AutoField)
+        connection = connections[DEFAULT_DB_ALIAS]
+        quote = connection.ops.quote_name
+        self._table, self._key = model._meta.db_table, str(model._meta.pk.column)
+        self._numbered = isinstance(model._meta.pk, models.AutoField)
+        self._returning = self._numbered and connection.features.can_return_columns_from_insert
         self._fields: list[Field] = [
-            field for field in model._meta.concrete_fields if not (self._numbered and field is key)
+            field for field in model._meta.concrete_fields if not (self._numbered and field.primary_key)
         ]
         columns = ", ".join(quote(str(field.column)) for field in self._fields)
         marks = ", ".join("%s" for _ in self._fields)
-        table = quote(model._meta.db_table)
-        insert = f"INSERT INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608 (our own models' names)
-        if self._numbered:
-            insert += f" RETURNING {quote(str(key.column))}"
-        self._sql = _Prepared(insert, len(self._fields))
+        insert = f"INSERT INTO {quote(self._table)} ({columns}) VALUES ({marks})"  # noqa: S608 (our own models' names)
+        self._sql = _Prepared(
+            f"{insert} RETURNING {quote(self._key)}" if self._returning else insert, len(self._fields)
+        )
 
     def store(self, row: models.Model) -> None:
         """Raises IntegrityError where a constraint refuses the row."""
@@ -161,8 +162,10 @@ class Insertion:
         values = [field.get_db_prep_save(field.pre_save(row, add=True), connection) for field in self._fields]
         with connection.cursor() as cursor:
             cursor.execute(self._sql.ready(connection, cursor), values)
-            if self._numbered:
+            if self._returning:
                 (row.pk,) = cursor.fetchone()
+            elif self._numbered:
+                row.pk = connection.ops.last_insert_id(cursor, self._table, self._key)
         row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS
 
 

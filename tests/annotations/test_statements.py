@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from django.db import DatabaseError, IntegrityError, transaction
+from django.db import DatabaseError, IntegrityError, connection, transaction
 
 from annotations.models import Participant, Place, Session
 from annotations.services import bulk
@@ -15,9 +15,14 @@ from tests import factories as make
 pytestmark = pytest.mark.django_db
 
 
-def test_a_row_whose_key_is_the_databases_comes_to_know_it() -> None:
+@pytest.mark.parametrize("returning", [True, False])
+def test_a_row_whose_key_is_the_databases_comes_to_know_it(returning: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite before 3.35 does not return what it inserted."""
+    if not returning and connection.vendor == "postgresql":
+        pytest.skip("PostgreSQL always does")
     study = make.make_study()
     people = [Participant.of(study, platform_id) for platform_id in ("", "p-1")]
+    monkeypatch.setattr(connection.features, "can_return_columns_from_insert", returning)
     insertion = Insertion(Participant)
     for person in people:
         insertion.store(person)
