@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import timedelta
-from functools import lru_cache, wraps
+from functools import wraps
 from typing import Any
 from urllib.parse import urlencode
 
@@ -47,7 +47,7 @@ from annotations.questionnaire import ComprehensionForm, QuestionnaireForm
 from annotations.recruitment import NotAdmitted, Visit, adapter
 from annotations.selectors import recruitment as recruited
 from annotations.services import leaving, recruitment, sessions
-from annotations.shared_pages import render_shared
+from annotations.shared_pages import kept, render_shared
 from annotations.texts import study_html
 from elicit import handing_over, logs
 from elicit.handing_over import has_it
@@ -281,7 +281,7 @@ def _consent_fields(form: ConsentForm) -> SafeString:
     return _empty_consent_fields(form.initial["version"], translation.get_language())
 
 
-@lru_cache(maxsize=256)
+@kept(256)
 def _empty_consent_fields(version: int, language: str) -> SafeString:
     return render_to_string("annotate/_fields.html", {"form": ConsentForm(initial={"version": version})})
 
@@ -446,7 +446,7 @@ def session_page(request: HttpRequest, session: Session) -> HttpResponse:
 def _context(request: HttpRequest, session: Session, **context: Any) -> dict[str, Any]:
     """What a session's page shows whatever its step."""
     done, total = selectors.trial_counts(session)
-    progress = {"done": done, "total": total, "percent": round(100 * done / total)} if total else None
+    progress = {"done": done, "total": total, "percent": _percent(done, total)} if total else None
     return {
         "study": session.study,
         "personal_link": _personal_link(request, session),
@@ -454,6 +454,10 @@ def _context(request: HttpRequest, session: Session, **context: Any) -> dict[str
         "session": session,
         **context,
     }
+
+
+def _percent(done: int, total: int) -> int:
+    return round(100 * done / total)
 
 
 def _personal_link(request: HttpRequest, session: Session) -> str:
@@ -558,7 +562,7 @@ def _trial_page(
     own = {
         "progress.done": data["done"],
         "progress.total": data["total"],
-        "progress.percent": round(100 * data["done"] / data["total"]),
+        "progress.percent": _percent(data["done"], data["total"]),
         "note": current["note"],
         "image_url": current["image_url"],
         "rows": mark_safe("".join(rows)),  # noqa: S308 (templates')
@@ -567,7 +571,7 @@ def _trial_page(
     return _shared_page(request, "trial", study, shared, own, session=session)
 
 
-@lru_cache(maxsize=2000)
+@kept(2000)
 def _row(
     place: int, index: int, name: str, count: int, kind: str, plausible: bool, impossible: bool, language: str
 ) -> SafeString:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
-from functools import lru_cache
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping
+from functools import lru_cache, wraps
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -19,8 +19,26 @@ from django.utils.html import conditional_escape
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import get_language
 
+T = TypeVar("T")
+
 # Drawn anew by each process: nothing that somebody wrote has it in it.
 _MARK = secrets.token_hex(16)
+
+
+def kept(most: int) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """Keep what a function rendered, by its arguments; while a site is being developed, render anew what may have been
+    edited."""
+
+    def decorated(render: Callable[..., T]) -> Callable[..., T]:
+        remembered = lru_cache(maxsize=most)(render)
+
+        @wraps(render)
+        def chosen(*args: Hashable) -> T:
+            return (render if settings.DEBUG else remembered)(*args)
+
+        return chosen
+
+    return decorated
 
 
 def render_shared(request: HttpRequest, template: str, shared: Mapping[str, Any], own: Mapping[str, Any]) -> SafeString:
@@ -32,14 +50,13 @@ def render_shared(request: HttpRequest, template: str, shared: Mapping[str, Any]
             there; `progress.done` is the `done` of `progress`.
     """
     own = {name: value for name, value in own.items() if value not in (None, "")} | csrf(request)
-    rendered = _rendered.__wrapped__ if settings.DEBUG else _rendered
-    pieces = rendered(template, get_language(), json.dumps(shared), tuple(own))
+    pieces = _rendered(template, get_language(), json.dumps(shared), tuple(own))
     # Every second one is a name.
     texts = [conditional_escape(own[piece]) if place % 2 else piece for place, piece in enumerate(pieces)]
     return mark_safe("".join(texts))  # noqa: S308 (escaped by the template, or here)
 
 
-@lru_cache(maxsize=512)
+@kept(512)
 def _rendered(template: str, language: str | None, shared: str, own: tuple[str, ...]) -> list[str]:
     context: dict[str, Any] = json.loads(shared)
     for name in own:

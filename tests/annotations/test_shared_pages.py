@@ -9,9 +9,10 @@ from django.template.loader import render_to_string
 from django.test import RequestFactory
 from django.utils import translation
 from django.utils.safestring import mark_safe
+from pytest_django.fixtures import Settings
 
 from annotations import shared_pages
-from annotations.shared_pages import render_shared
+from annotations.shared_pages import kept, render_shared
 
 LANGUAGES = [{"code": "en", "tag": "en", "name": "English"}, {"code": "zh-hans", "tag": "zh-Hans", "name": "简体中文"}]
 STUDY = {"name": "Cats & dogs", "comprehension": False}
@@ -107,3 +108,19 @@ def test_a_page_without_a_form_gives_nobody_a_token_to_keep() -> None:
     )
     assert "Hello" in page
     assert "CSRF_COOKIE" not in request.META
+
+
+@pytest.mark.parametrize(("developing", "times"), [(False, 1), (True, 3)])
+def test_what_is_kept_is_rendered_once_and_anew_while_a_site_is_being_developed(
+    developing: bool, times: int, settings: Settings
+) -> None:
+    settings.DEBUG = developing
+    rendered = []
+
+    @kept(2)
+    def page(name: str) -> str:
+        rendered.append(name)
+        return f"<p>{name}</p>"
+
+    assert [page("cat") for _ in range(3)] == ["<p>cat</p>"] * 3
+    assert rendered == ["cat"] * times
