@@ -324,8 +324,9 @@ def trial_counts(session: Session) -> tuple[int, int]:
 
 
 def batches_of(session: Session) -> list[int]:
-    """The batches whose images the session shows; none before its trials are laid out."""
-    shown = session.trials.filter(kind=TrialKind.MAIN).values("image_id")
+    """The batches of the images that the session has answered or is still to be asked about. Those passed over are
+    none: it would hold a place on them and never be asked."""
+    shown = session.trials.filter(Q(skipped_at__isnull=True) | _ANSWERED, kind=TrialKind.MAIN).values("image_id")
     batches = StudyImage.objects.filter(study_id=session.study_id, image_id__in=shown).order_by("batch_id")
     return list(batches.values_list("batch_id", flat=True).distinct())
 

@@ -357,13 +357,12 @@ def come_back_locked(session: Session, now: datetime) -> Session:
     """`come_back` for a session whose row the caller has locked."""
     if session.status != SessionStatus.ABANDONED:
         return session
-    batches = selectors.batches_of(session)
-    if not batches:
+    if not session.trials.filter(kind=TrialKind.MAIN).exists():
         return _set(session, status=_step_before_trials(session), seen_at=now)
     done, all_trials = selectors.trial_counts(session)
     # Whoever is excluded may finish all the same, but takes nobody's place.
     if not session.excluded_at:
-        held = places.claim_again(session, batches)
+        held = places.claim_again(session, selectors.batches_of(session))
         if not held and done < all_trials:
             raise refuse("place_given_away")
         take_up(session, held)

@@ -198,6 +198,48 @@ def test_an_abandoned_session_gives_all_its_images_back_and_takes_up_those_that_
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("way", ["comes back", "is reinstated"])
+def test_no_place_is_taken_on_an_image_that_was_passed_over(way: str) -> None:
+    """They would hold it without ever being asked: the image would stay one label short."""
+    study = one_by_one(images=4, labels_per_image=1)
+    gone = begun(study)
+    sessions.give_up(session_id=gone.pk)
+    taker = make.begin(make.make_session(study, seed=1), seed=1)
+    lost, left = shown(taker)[:2], shown(taker)[2:]
+    taker.trials.filter(image__index__in=left).delete()
+    Place.objects.filter(session=taker, batch__study_images__image__index__in=left).update(session=None)
+    back = sessions.come_back(session_id=gone.pk, now=make.NOON)
+    assert back.trials.filter(skipped_at__isnull=False, image__index__in=lost).count() == 2
+
+    # They leave once more, and so does who took the others.
+    if way == "comes back":
+        sessions.give_up(session_id=gone.pk)
+    else:
+        leaving.exclude(session_id=gone.pk, reason="other", note="", by=None, now=make.NOON)  # type: ignore[arg-type]
+    sessions.give_up(session_id=taker.pk)
+    if way == "comes back":
+        sessions.come_back(session_id=gone.pk, now=make.NOON)
+    else:
+        leaving.reinstate(session_id=gone.pk)
+
+    held = gone.places.values_list("batch__study_images__image__index", flat=True)
+    assert set(held) == set(left)
+    assert not gone.trials.filter(place__isnull=False, skipped_at__isnull=False).exists()
+
+
+@pytest.mark.django_db
+def test_who_was_left_nothing_to_answer_and_comes_back_is_done() -> None:
+    study = one_by_one(images=4, labels_per_image=1)
+    gone = begun(study)
+    gone.trials.update(skipped_at=make.NOON)
+    sessions.give_up(session_id=gone.pk)
+    back = sessions.come_back(session_id=gone.pk, now=make.NOON)
+    assert back.status in (SessionStatus.QUESTIONNAIRE, SessionStatus.COMPLETED)
+    assert back.trials.filter(kind=TrialKind.MAIN).count() == 4
+    assert not back.places.exists()
+
+
+@pytest.mark.django_db
 def test_whoever_comes_back_to_a_full_study_is_told() -> None:
     study = one_by_one(images=4, labels_per_image=1)
     gone = begun(study)
