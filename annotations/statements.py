@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import count, groupby
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -167,6 +168,12 @@ class Insertion:
             elif self._numbered:
                 row.pk = connection.ops.last_insert_id(cursor, self._table, self._key)
         row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS
+
+
+@cache
+def insertion(model: type[models.Model]) -> Insertion:
+    """The process's own, put together once."""
+    return Insertion(model)
 
 
 class Change:

@@ -91,6 +91,7 @@ def environment(server: str, broker: str, folder: Path) -> dict[str, str]:
 
 
 def analyze(database: str) -> None:
+    """As autovacuum does: a table that is told to be empty has its plans made for that, and kept while it fills."""
     with closing(psycopg2.connect(database)) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +15,7 @@ from annotations.errors import AnnotationError, refuse
 from annotations.models import Response, Session, SessionStatus, Trial, TrialKind
 from annotations.selectors.sessions import Standing
 from annotations.services import sessions
-from annotations.statements import Insertion
+from annotations.statements import insertion
 from elicit.labels import Elicited
 from elicit.labels.elicited import check
 
@@ -94,7 +93,7 @@ def submit_response(
                 **columns(elicited),
                 **vars(making),
             )
-            _insertion().store(response)
+            insertion(Response).store(response)
             # Somebody who comes back may have lost trials.
             return Accepted(response, True, _moved_on(session, late, now, ahead if was_open else None))
     except IntegrityError as error:
@@ -122,11 +121,6 @@ def skip_trial(*, session: Session, trial_id: UUID, now: datetime) -> Standing:
     trial.skipped_at = now
     trial.save(update_fields=["skipped_at"])
     return _moved_on(session, late, now)
-
-
-@cache
-def _insertion() -> Insertion:
-    return Insertion(Response)
 
 
 def columns(elicited: Elicited) -> dict[str, Any]:

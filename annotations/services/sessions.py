@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import numpy as np
-from django.db import IntegrityError, models, transaction
+from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 
 from annotations import selectors
@@ -35,7 +35,7 @@ from annotations.models import (
 from annotations.models.participation import OPEN_STATUSES, SIGN_OF_LIFE, new_annotator, pseudonym
 from annotations.questionnaire import wrong_answers
 from annotations.services import bulk, places
-from annotations.statements import Change, Insertion, Statement
+from annotations.statements import Change, Statement, insertion
 from jobs.services import enqueue
 
 COMPREHENSION_ATTEMPTS = 2
@@ -77,7 +77,7 @@ def begin_session(
                 seen_at=now,
                 category_order=order,
             )
-            _insertion(Session).store(session)
+            insertion(Session).store(session)
             return session
     except IntegrityError:
         # The same person pressed twice: the first press won.
@@ -92,7 +92,7 @@ def _enrol(study: Study, platform_id: str) -> Participant:
     while _named().first(study.pk, participant.annotator) is not None:
         attempt += 1
         participant.annotator = pseudonym(study.pk, platform_id, attempt) if platform_id else new_annotator()
-    _insertion(Participant).store(participant)
+    insertion(Participant).store(participant)
     return participant
 
 
@@ -103,11 +103,6 @@ def _named() -> Statement:
         tables={"participant": Participant},
         parameters="participant.study participant.annotator",
     )
-
-
-@cache
-def _insertion(model: type[models.Model]) -> Insertion:
-    return Insertion(model)
 
 
 @transaction.atomic
