@@ -16,7 +16,7 @@ from django.db.models import F
 from annotations import selectors
 from annotations.assignment import turns
 from annotations.kinds import ORDER_PLACES
-from annotations.models import Assignment, Batch, Framing, Place, Session, Study
+from annotations.models import Assignment, Batch, Framing, Place, Session, Study, Trial
 from annotations.selectors import places as read
 from annotations.services import bulk
 from annotations.statements import Statement
@@ -100,13 +100,31 @@ def claim_again(session: Session, batches: Collection[int]) -> list[Place]:
 
 def give_back(session: Session) -> None:
     """Offer a locked session's places to others. Its answers stay, but count towards no K."""
+    _give_back(session, list(session.places.order_by("batch_id").values_list("batch_id", flat=True)))
+
+
+def passed_over(trial: Trial) -> None:
+    """Offer the place of a locked session's trial to others, as its image could not be shown.
+
+    Only where images are handed out one by one: a batch's place is for all its images. An image that as many others
+    were not shown as it takes labels will be shown to nobody, and would be offered for ever: its places stay taken.
+    """
+    session, place = trial.session, trial.place
+    study = session.study
+    if place is None or not study.one_by_one or place.batch_id in selectors.batches_of(session):
+        return
+    others = Trial.objects.filter(image=trial.image_id, session__study=study, skipped_at__isnull=False)
+    if others.exclude(session=session).values("session").distinct().count() < study.labels_per_image:
+        _give_back(session, [place.batch_id])
+
+
+def _give_back(session: Session, batches: Sequence[int]) -> None:
     study = session.study
     if study.budget_labels is not None:
         Study.objects.select_for_update(no_key=True).get(pk=study.pk)
-    batches = list(session.places.order_by("batch_id").values_list("batch_id", flat=True))
     _lock_batches(batches)
-    session.trials.filter(place__isnull=False).update(place=None)
-    given = Place.objects.filter(session=session).update(session=None)
+    session.trials.filter(place__batch_id__in=batches).update(place=None)
+    given = Place.objects.filter(session=session, batch_id__in=batches).update(session=None)
     if given and study.budget_labels is not None:
         Study.objects.filter(pk=study.pk).update(labels_left=F("labels_left") + given * _labels_of_a_place(study))
     if given:

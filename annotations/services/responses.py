@@ -14,7 +14,7 @@ from annotations import selectors
 from annotations.errors import AnnotationError, refuse
 from annotations.models import Response, Session, SessionStatus, Trial, TrialKind
 from annotations.selectors.sessions import Standing
-from annotations.services import sessions
+from annotations.services import places, sessions
 from annotations.statements import insertion
 from elicit.labels import Elicited
 from elicit.labels.elicited import check
@@ -107,6 +107,8 @@ def submit_response(
 def skip_trial(*, session: Session, trial_id: UUID, now: datetime) -> Standing:
     """Note that a trial's image could not be shown, and go on without it. Doing it again changes nothing.
 
+    Where images are handed out one by one, somebody else is asked about it.
+
     Raises:
         AnnotationError: `trial_already_answered`, `session_not_at_trials`.
         Trial.DoesNotExist: the session has no such trial.
@@ -120,6 +122,7 @@ def skip_trial(*, session: Session, trial_id: UUID, now: datetime) -> Standing:
     session, late = _at_its_step(session, trial, now)
     trial.skipped_at = now
     trial.save(update_fields=["skipped_at"])
+    places.passed_over(trial)
     return _moved_on(session, late, now)
 
 

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from annotations import selectors
 from annotations.assignment import PlannedTrial, plan_session, turns, with_checks
 from annotations.errors import AnnotationError
-from annotations.models import Batch, CheckItem, Place, Session, SessionStatus, Study, Trial, TrialKind
+from annotations.models import Batch, CheckItem, Place, Response, Session, SessionStatus, Study, Trial, TrialKind
 from annotations.presets import CIFAR10S
-from annotations.services import leaving, places, sessions, studies
+from annotations.selectors import dashboard
+from annotations.services import leaving, places, responses, sessions, studies
 from jobs.models import Job
 from tests import factories as make
 
@@ -276,6 +277,92 @@ def test_a_release_holds_what_was_said_in_a_place_alone() -> None:
     gone = lost.batch.study_images.get().image.index
     assert gone not in columns.images
     assert columns.kinds.count("main") == 3
+
+
+# --- Images that could not be shown
+
+
+def pass_over(session: Session, image: int) -> None:
+    for trial in session.trials.filter(image__index=image, kind=TrialKind.MAIN):
+        responses.skip_trial(session=session, trial_id=trial.pk, now=make.NOON)
+
+
+@pytest.mark.django_db
+def test_an_image_that_could_not_be_shown_is_offered_to_somebody_else() -> None:
+    study = one_by_one(images=4, labels_per_image=1)
+    unlucky = begun(study)
+    pass_over(unlucky, 2)
+    assert unlucky.places.count() == 3
+    assert not unlucky.trials.filter(place__isnull=False, skipped_at__isnull=False).exists()
+    make.answer_all(unlucky)
+    make.answer_all(begun(study, 1))
+    assert labels(study) == dict.fromkeys(range(4), 1)
+    assert dashboard.count_coverage(study).images == [0, 4]
+
+
+@pytest.mark.django_db
+def test_an_image_that_shows_to_nobody_is_not_offered_for_ever() -> None:
+    study = one_by_one(images=4, labels_per_image=2)
+    seed = 0
+    while selectors.has_free_place(study):
+        session = begun(study, seed)
+        for trial in selectors.open_trials(session):
+            if trial.image.index == 2:
+                pass_over(session, 2)
+            else:
+                make.respond(trial)
+        seed += 1
+        assert seed < 8
+    assert Trial.objects.filter(skipped_at__isnull=False).count() == 4
+    assert Response.objects.count() == 6
+
+
+@pytest.mark.django_db
+def test_where_both_questions_are_asked_a_place_is_offered_once_neither_could_be() -> None:
+    study = one_by_one(images=4, labels_per_image=1, framing="both")
+    session = begun(study)
+    one, other = session.trials.filter(image__index=2, kind=TrialKind.MAIN)
+    responses.skip_trial(session=session, trial_id=one.pk, now=make.NOON)
+    assert session.places.count() == 4
+    responses.skip_trial(session=session, trial_id=other.pk, now=make.NOON)
+    assert session.places.count() == 3
+
+
+@pytest.mark.django_db
+def test_a_place_on_which_one_of_two_questions_was_answered_stays() -> None:
+    study = one_by_one(images=4, labels_per_image=1, framing="both")
+    session = begun(study)
+    one, other = session.trials.filter(image__index=2, kind=TrialKind.MAIN)
+    make.respond(one)
+    responses.skip_trial(session=session, trial_id=other.pk, now=make.NOON)
+    assert session.places.count() == 4
+
+
+@pytest.mark.django_db
+def test_what_is_said_later_of_an_image_that_was_passed_over_counts_towards_no_k() -> None:
+    study = one_by_one(images=4, labels_per_image=1)
+    session = begun(study)
+    pass_over(session, 2)
+    make.respond(session.trials.get(image__index=2))
+    assert 2 not in labels(study)
+    assert 2 in shown(begun(study, 1))
+
+
+@pytest.mark.django_db
+def test_what_an_image_that_could_not_be_shown_would_have_cost_can_be_spent_again() -> None:
+    study = one_by_one(images=4, budget_labels=4)
+    session = begun(study)
+    pass_over(session, 2)
+    study.refresh_from_db()
+    assert study.labels_left == 1
+
+
+@pytest.mark.django_db
+def test_an_image_of_a_batch_that_could_not_be_shown_leaves_the_batch_where_it_is() -> None:
+    study = one_by_one(images=4, assignment="batches")
+    session = begun(study)
+    pass_over(session, 2)
+    assert session.places.count() == 1
 
 
 # --- Budget
