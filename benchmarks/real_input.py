@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import secrets
 import shutil
 import subprocess
 import sys
@@ -20,7 +19,6 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import psycopg2
 
@@ -110,27 +108,19 @@ def installation() -> Iterator[Installation]:
     """Gone at the end, database and all. Settings of an installation of the reader's own are left aside."""
     apart.forget_settings()
     server = services.postgres()
-    name = f"real_input_{secrets.token_hex(6)}"
+    database = services.new_database(server)
     folder = services.temporary_folder("elicit-real-input-")
     try:
-        _on(server, f"CREATE DATABASE {name}")
         yield Installation(
             {
                 "ELICIT_VAR": str(folder),
-                "ELICIT_DATABASE_URL": urlsplit(server)._replace(path=f"/{name}").geturl(),
+                "ELICIT_DATABASE_URL": database,
                 "ELICIT_BROKER_URL": services.redis(),
             }
         )
     finally:
-        _on(server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        services.drop_database(server, database)
         shutil.rmtree(folder)
-
-
-def _on(server: str, statement: str) -> None:
-    with closing(psycopg2.connect(server)) as connection:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute(statement)
 
 
 def measure(data: Path, sessions: int) -> Figures:

@@ -471,16 +471,26 @@ def _postgres(own_settings: Mapping[str, str], keep: Path | None = None) -> Call
     return start
 
 
-def new_database(server: str) -> str:
+def new_database(server: str, name: str = "") -> str:
     """The address of a new, empty database on this server."""
+    name = name or f"elicit_{secrets.token_hex(6)}"
+    execute(server, f"CREATE DATABASE {name}")
+    return urlsplit(server)._replace(path=f"/{name}").geturl()
+
+
+def drop_database(server: str, database: str) -> None:
+    """Remove the database of this address, whoever is connected to it."""
+    execute(server, f"DROP DATABASE {urlsplit(database).path.lstrip('/')} WITH (FORCE)")
+
+
+def execute(database: str, sql: str) -> None:
+    """Run a statement outside any transaction."""
     import psycopg2
 
-    name = f"elicit_{secrets.token_hex(6)}"
-    with contextlib.closing(psycopg2.connect(server)) as connection:
+    with contextlib.closing(psycopg2.connect(database)) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
-            cursor.execute(f"CREATE DATABASE {name}")
-    return urlsplit(server)._replace(path=f"/{name}").geturl()
+            cursor.execute(sql)
 
 
 _programs = ""

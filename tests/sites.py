@@ -8,13 +8,10 @@ import secrets
 import shutil
 import subprocess
 import sys
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-
-import psycopg2
 
 from tests import services
 
@@ -86,30 +83,16 @@ class Site:
         self.create()
 
     def create(self) -> None:
-        self._on_server(f"CREATE DATABASE {self._name}")
+        if self.database:
+            services.new_database(os.environ["ELICIT_DATABASE_URL"], urlsplit(self.database).path.lstrip("/"))
 
     def sql(self, sql: str) -> None:
         """On its PostgreSQL."""
-        _execute(self.database, sql)
+        services.execute(self.database, sql)
 
     def drop(self) -> None:
-        self._on_server(f"DROP DATABASE {self._name} WITH (FORCE)")
-
-    @property
-    def _name(self) -> str:
-        return urlsplit(self.database).path.lstrip("/")
-
-    def _on_server(self, sql: str) -> None:
-        if not self.database:
-            return
-        _execute(os.environ["ELICIT_DATABASE_URL"], sql)
-
-
-def _execute(database: str, sql: str) -> None:
-    with closing(psycopg2.connect(database)) as connection:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute(sql)
+        if self.database:
+            services.drop_database(os.environ["ELICIT_DATABASE_URL"], self.database)
 
 
 class Sites:

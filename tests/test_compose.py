@@ -19,14 +19,12 @@ import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import psycopg2
 import pytest
 import yaml
 
@@ -236,27 +234,18 @@ def made_image(folder: Path) -> None:
 def stack() -> Iterator[Stack]:
     """On a database of its own, empty but for what the service `migrate` does."""
     server = os.environ["ELICIT_DATABASE_URL"]
-    name = f"compose_{secrets.token_hex(6)}"
-    with closing(psycopg2.connect(server)) as connection:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute(f"CREATE DATABASE {name}")
+    database = services.new_database(server)
     folder, image_files = (services.temporary_folder(f"elicit-compose-{what}-") for what in ("var", "image"))
     made_image(image_files)
     if os.geteuid() == 0 and can_box():
         os.chown(folder, UID, UID)
-    stack = Stack(
-        folder, image_files, urlsplit(server)._replace(path=f"/{name}").geturl(), os.environ["ELICIT_BROKER_URL"]
-    )
+    stack = Stack(folder, image_files, database, os.environ["ELICIT_BROKER_URL"])
     migrated = stack.run("migrate", COMPOSE["services"]["migrate"]["command"])
     assert migrated.returncode == 0, migrated.stderr
     yield stack
     shutil.rmtree(folder)
     shutil.rmtree(image_files)
-    with closing(psycopg2.connect(server)) as connection:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    services.drop_database(server, database)
 
 
 def test_the_file_is_valid_by_the_specification_s_schema() -> None:

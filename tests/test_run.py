@@ -17,7 +17,7 @@ import pytest
 
 from tests import services
 
-pytestmark = [pytest.mark.xdist_group("run"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.xdist_group("run"), pytest.mark.timeout(400)]
 
 STARTS_WITHIN = 90.0
 

@@ -107,6 +107,7 @@ def test_a_folder_that_can_not_be_sent_says_so_and_goes_on_where_it_stopped(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_folder_of_five_thousand_files_arrives_whole(page: Page, live_server: LiveServer, tmp_path: Path) -> None:
     page.set_default_timeout(A_WHILE)
     sign_in(page, live_server)
