@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -393,24 +394,25 @@ class Scale(threading.Thread):
                         self.samples.append(Sample(name, pid, now, now - born, resident * page / 2**20))
 
     def growth(self, part: str) -> tuple[float, float, float | None]:
-        """Median and most MB of a warm process; and MB a minute that one takes more, over the second half: by least
-        squares, each process around its own mean, as they die and begin anew. None where too little was seen."""
+        """Median and most MB of a warm process; and MB a minute that one takes more, over the second half: the median
+        of the slopes between any two samples of one process (Theil and Sen). None where too little was seen.
+
+        A median, because they die and begin anew, and each grows once by what its first release loads, whenever that
+        is: a mean would tell those steps.
+        """
         warm = [each for each in self.samples if each.part == part and each.age >= WARM_SECONDS]
         if not warm:
             found = [each.mb for each in self.samples if each.part == part] or [0.0]
             return float(np.median(found)), max(found), None
-        sizes = [each.mb for each in warm]
         half = max(each.at for each in self.samples) / 2
         late = [each for each in warm if each.at >= half]
-        up = down = 0.0
+        slopes: list[float] = []
         for pid in {each.pid for each in late}:
-            own = [each for each in late if each.pid == pid]
-            at = np.array([each.at / 60 for each in own])
-            mb = np.array([each.mb for each in own])
-            up += float(((at - at.mean()) * (mb - mb.mean())).sum())
-            down += float(((at - at.mean()) ** 2).sum())
-        enough = len(late) >= LEAST_SAMPLES and down > 0
-        return float(np.median(sizes)), max(sizes), up / down if enough else None
+            own = [(each.at / 60, each.mb) for each in late if each.pid == pid]
+            slopes += [(after - before) / (later - sooner) for (sooner, before), (later, after) in combinations(own, 2)]
+        sizes = [each.mb for each in warm]
+        enough = len(late) >= LEAST_SAMPLES and slopes
+        return float(np.median(sizes)), max(sizes), float(np.median(slopes)) if enough else None
 
 
 # --- The studies
