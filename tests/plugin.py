@@ -20,6 +20,8 @@ from tests import services
 ON_SQLITE = os.environ.get("ELICIT_TEST_DB", "postgres") == "sqlite"
 # What the tests themselves read; every other ELICIT_ variable belongs to somebody's installation.
 OURS = ("ELICIT_TEST_", "ELICIT_SHARED")
+# As many processes as cores are at work already: threads of linear algebra would only wait for one another.
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -37,6 +39,7 @@ def pytest_load_initial_conftests() -> Generator[None, object, object]:
 def _start() -> None:
     for name in [name for name in os.environ if name.startswith("ELICIT_") and not name.startswith(OURS)]:
         del os.environ[name]
+    os.environ.update(dict.fromkeys(THREADS, "1"))
     os.environ["ELICIT_VAR"] = str(services.temporary_folder("elicit-tests-"))
     # Crowds of made-up people come from one address; tests/test_throttling.py has its own rates.
     os.environ["ELICIT_RATES"] = "off"
