@@ -139,7 +139,8 @@ def columns(elicited: Elicited) -> dict[str, Any]:
 
 
 def _at_its_step(session: Session, trial: Trial, now: datetime) -> tuple[Session, bool]:
-    """The locked session, back if it had been given up, and whether its place is gone for good."""
+    """The locked session, back if it had been given up, and whether the trial's place is gone for good."""
+    was_away = session.status == SessionStatus.ABANDONED
     try:
         session = sessions.come_back_locked(session, now)
     except AnnotationError as error:
@@ -148,6 +149,10 @@ def _at_its_step(session: Session, trial: Trial, now: datetime) -> tuple[Session
         return session, True
     step = SessionStatus.PRACTICE if trial.kind == TrialKind.PRACTICE else SessionStatus.TRIALS
     if session.status != step:
+        passed_over = Trial.objects.filter(pk=trial.pk, skipped_at__isnull=False)
+        if was_away and step == SessionStatus.TRIALS and passed_over.exists():
+            # Others have the places of all that was left, and the session has just gone on without it.
+            return session, True
         raise refuse("session_not_at_trials")
     return session, False
 

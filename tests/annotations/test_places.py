@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections import Counter
 from itertools import pairwise
 from typing import Any
@@ -18,6 +19,7 @@ from annotations.errors import AnnotationError
 from annotations.models import Batch, CheckItem, Place, Response, Session, SessionStatus, Study, Trial, TrialKind
 from annotations.presets import CIFAR10S
 from annotations.selectors import dashboard
+from annotations.selectors.sessions import Standing
 from annotations.services import leaving, places, responses, sessions, studies
 from jobs.models import Job
 from tests import factories as make
@@ -238,6 +240,31 @@ def test_who_was_left_nothing_to_answer_and_comes_back_is_done() -> None:
     assert back.status in (SessionStatus.QUESTIONNAIRE, SessionStatus.COMPLETED)
     assert back.trials.filter(kind=TrialKind.MAIN).count() == 4
     assert not back.places.exists()
+
+
+@pytest.mark.django_db
+def test_an_answer_to_the_one_image_that_was_lost_meanwhile_is_kept_however_often_it_is_sent() -> None:
+    study = one_by_one(images=4, labels_per_image=1)
+    gone = begun(study)
+    *answered, last = selectors.open_trials(gone)
+    for trial in answered:
+        make.respond(trial)
+    sessions.give_up(session_id=gone.pk)
+    taker = begun(study, 1)
+    free = Place.objects.filter(session=taker).exclude(batch__study_images__image=last.image)
+    taker.trials.filter(place__in=free).delete()
+    free.update(session=None)
+
+    gone.refresh_from_db()
+    first, again = (make.respond(last, response_id=uuid.UUID(int=1)) for _ in range(2))
+
+    assert (first.created, again.created) == (True, False)
+    assert first.standing == again.standing == Standing(4, 4, None)
+    gone.refresh_from_db()
+    assert gone.status == SessionStatus.COMPLETED
+    assert gone.places.count() == 3
+    assert gone.trials.get(place=None) == last
+    assert max(labels(study).values()) == 1
 
 
 @pytest.mark.django_db
