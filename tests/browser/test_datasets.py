@@ -114,8 +114,10 @@ def test_a_folder_of_five_thousand_files_arrives_whole(page: Page, live_server: 
     ask(page, "Many", "folder")
     page.get_by_role("button", name="Import").click()
     files = {f"{('cat', 'dog')[n % 2]}/{n}.png": png(n) for n in range(5000)}
-    page.get_by_label("Choose the folder of images").set_input_files(unpacked(tmp_path / "many", files))
-    expect(page.get_by_text("waiting for a worker")).to_be_visible(timeout=120_000)
+    page.get_by_label("Choose the folder of images").set_input_files(
+        unpacked(tmp_path / "many", files), timeout=300_000
+    )
+    expect(page.get_by_text("waiting for a worker")).to_be_visible(timeout=300_000)
     [job] = make.run_jobs()
     assert job.status == "done", job.error
     assert Dataset.objects.get().images.count() == 5000

@@ -306,6 +306,8 @@ def child_is_gone(run: TrainingRun) -> bool:
     return False
 
 
+# SQLite's database in memory refuses a second thread at once, where one in a file would let it wait.
+@pytest.mark.postgres
 @pytest.mark.django_db(transaction=True)
 def test_cancelling_kills_the_child_and_going_on_takes_up_where_it_was(release: Release, stood_in: list[str]) -> None:
     stood_in += ["--wait", "0.3"]
@@ -327,6 +329,8 @@ def test_cancelling_kills_the_child_and_going_on_takes_up_where_it_was(release: 
     assert after.split() == [str(number) for number in range(10)]
 
 
+# SQLite's database in memory refuses a second thread at once, where one in a file would let it wait.
+@pytest.mark.postgres
 @pytest.mark.django_db(transaction=True)
 def test_a_worker_that_lost_the_job_kills_its_child(
     release: Release, stood_in: list[str], monkeypatch: pytest.MonkeyPatch
