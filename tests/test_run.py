@@ -149,6 +149,7 @@ def test_a_process_that_dies_is_started_again_and_none_outlives_a_killed_command
         assert time.monotonic() < deadline, run.said
         time.sleep(0.1)
     assert worker not in pids
+    assert len(pids) == 3
     run.kill()
     assert gone(pids)
 
